@@ -33,9 +33,9 @@ absl::Status ToStatus(const absl::StatusOr<T>& result) {
 #define TANDEM_CONCAT_(a, b) a##b
 #define TANDEM_CONCAT(a, b) TANDEM_CONCAT_(a, b)
 
-#define RETURN_IF_ERROR(expr)                                             \
+#define RETURN_IF_ERROR(expr)                                                      \
   if (absl::Status tandem_status = ::tandem::ToStatus(expr); tandem_status.ok()) { \
-  } else /* NOLINT(readability-else-after-return) */                      \
+  } else /* NOLINT(readability-else-after-return) */                               \
     return tandem_status
 
 #define ASSIGN_OR_RETURN(lhs, expr) \

@@ -32,11 +32,12 @@ MATCHER_P(StatusIs, code, "has the status code " + absl::StatusCodeToString(code
 }
 
 MATCHER_P2(StatusIs, code, message,
-           "has the status code " + absl::StatusCodeToString(code) + " and a message that matches") {
+           "has the status code " + absl::StatusCodeToString(code) +
+               " and a message that matches") {
   const absl::Status status = ToStatus(arg);
   *result_listener << "whose status is " << status;
-  return status.code() == code && ::testing::ExplainMatchResult(
-                                      message, std::string(status.message()), result_listener);
+  return status.code() == code &&
+         ::testing::ExplainMatchResult(message, std::string(status.message()), result_listener);
 }
 
 }  // namespace tandem

@@ -1,0 +1,85 @@
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "kvstore/types.h"
+
+// The facade that an engine sees of a handoff: moving one prompt's KV from the worker that computed
+// it to the worker that decodes. docs/KV.md has the protocol; tandem/kv/v1/kv.proto the messages.
+namespace tandem {
+
+// One try of one request. A frame or message of another attempt is never taken for this one.
+struct HandoffKey {
+  std::string request_id;
+  uint32_t attempt = 0;
+  friend bool operator==(const HandoffKey&, const HandoffKey&) = default;
+  template <typename H>
+  friend H AbslHashValue(H h, const HandoffKey& key) {
+    return H::combine(std::move(h), key.request_id, key.attempt);
+  }
+};
+
+// What the prefill worker sampled for one output; the decode worker goes on behind it.
+struct FirstToken {
+  uint32_t output_index = 0;
+  int32_t token_id = 0;
+  bool ended = false;  // nothing is left to decode for this output
+};
+
+struct HandoffSent {
+  uint64_t bytes = 0;       // of KV payload
+  absl::Duration duration;  // from the first pushed byte to the receiver's Completed
+};
+
+struct HandoffReceived {
+  std::vector<FirstToken> first_tokens;
+  uint64_t bytes = 0;
+};
+
+// Sends KV of finished layers while later layers are still computed.
+//   life    Begin .. LayerReady* .. Finish; Abort may come at any time after Begin. `done` is called
+//           exactly once a Begin, from an I/O thread, and after it no block is read any more.
+//   order   LayerReady(layer, upto) says that the KV of all tokens before `upto` is in the cache for
+//           that layer; calls for one layer come with growing `upto`. The sender pushes whole blocks,
+//           and the last, partly filled one with the prompt's last tokens.
+//   errors  in `done`: FailedPrecondition layouts differ (names the field), Unavailable no such peer
+//           or it is full, DeadlineExceeded, DataLoss (digest), Cancelled after Abort
+//   threads Begin, LayerReady, Finish and Abort are called by one thread (the engine's) and never
+//           block: they post to the sender's own threads
+class HandoffSender {
+ public:
+  using Done = std::function<void(absl::StatusOr<HandoffSent>)>;
+
+  virtual ~HandoffSender() = default;
+  // `blocks` hold the prompt's KV, in order; `peer` is the receiver's handoff address.
+  virtual void Begin(const HandoffKey& key, const std::string& peer, uint32_t prompt_tokens,
+                     std::vector<BlockId> blocks, absl::Time deadline, Done done) = 0;
+  virtual void LayerReady(const HandoffKey& key, uint32_t layer, uint32_t upto) = 0;
+  virtual void Finish(const HandoffKey& key, std::vector<FirstToken> first_tokens) = 0;
+  virtual void Abort(const HandoffKey& key) = 0;
+};
+
+// Receives KV into blocks that the engine has reserved.
+//   life    Expect .. (done | Cancel). `done` is called exactly once an Expect, from an I/O thread
+//           (after Cancel with status Cancelled); until then the blocks belong to the receiver, after
+//           it they are the engine's and are never written again.
+//   errors  in `done`: DeadlineExceeded the sender never came or its lease ended, Aborted the sender
+//           gave up, DataLoss, Unavailable the link broke, Cancelled
+//   threads Expect and Cancel are called by one thread (the engine's) and never block
+class HandoffReceiver {
+ public:
+  using Done = std::function<void(absl::StatusOr<HandoffReceived>)>;
+
+  virtual ~HandoffReceiver() = default;
+  // `blocks` have room for the prompt: the first `held_blocks` of it are already filled.
+  virtual void Expect(const HandoffKey& key, uint32_t prompt_tokens, std::vector<BlockId> blocks,
+                      uint32_t held_blocks, absl::Time deadline, Done done) = 0;
+  virtual void Cancel(const HandoffKey& key) = 0;
+};
+
+}  // namespace tandem
