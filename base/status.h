@@ -3,6 +3,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/cord.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/string_view.h"
 
@@ -16,10 +17,13 @@
 //   Internal            our bug
 namespace tandem {
 
-// "<context>: <message>" with the code kept: each layer adds one noun in front of the cause.
+// "<context>: <message>", code and payloads kept: each layer adds one noun in front of the cause.
 inline absl::Status Annotate(const absl::Status& status, absl::string_view context) {
   if (status.ok()) return status;
-  return absl::Status(status.code(), absl::StrCat(context, ": ", status.message()));
+  absl::Status out(status.code(), absl::StrCat(context, ": ", status.message()));
+  status.ForEachPayload(
+      [&out](absl::string_view url, const absl::Cord& value) { out.SetPayload(url, value); });
+  return out;
 }
 
 inline absl::Status ToStatus(absl::Status status) { return status; }

@@ -29,6 +29,14 @@ TEST(Status, MacrosPassValuesAndErrorsOn) {
   EXPECT_THAT(Quarter(6), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("3 is odd")));
 }
 
+TEST(Status, AnnotateKeepsThePayloads) {
+  absl::Status status = absl::UnavailableError("full");
+  status.SetPayload("type.example/Retry", absl::Cord("2s"));
+  const absl::Status annotated = Annotate(status, "worker 3");
+  EXPECT_EQ(annotated.message(), "worker 3: full");
+  EXPECT_EQ(annotated.GetPayload("type.example/Retry"), absl::Cord("2s"));
+}
+
 TEST(Status, AnnotateAddsANounAndKeepsTheCode) {
   EXPECT_THAT(CheckQuarter(8), IsOk());
   EXPECT_THAT(CheckQuarter(5),
