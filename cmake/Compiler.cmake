@@ -13,7 +13,7 @@ set(CMAKE_CXX_FLAGS_RELEASE "-O3 -g1 -DNDEBUG")
 add_compile_options(
   -Wall -Wextra -Werror -Wno-sign-compare -Wno-missing-field-initializers
   -Wno-error=deprecated-declarations
-  -ffp-contract=off # One rounding per operation as written: results must not depend on the compiler.
+  -ffp-contract=off # One rounding per operation as written, whatever the compiler.
   -fno-omit-frame-pointer -fstack-protector-strong)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
   add_compile_options(-Wthread-safety -Wno-unused-command-line-argument)

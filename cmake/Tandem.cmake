@@ -1,4 +1,4 @@
-# tandem_library, tandem_binary, tandem_test, tandem_proto: what a component's CMakeLists is made of.
+# tandem_library, tandem_binary, tandem_test, tandem_proto: what a component's list is made of.
 # A target's layer is its top folder; a dependency on a layer that is not listed here stops cmake.
 set(TANDEM_LAYERS proto base text kvstore worker router client tests)
 set(TANDEM_MAY_USE_proto "")
@@ -36,7 +36,7 @@ function(tandem_pch name header)
 endfunction()
 
 # tandem_library(NAME SRCS a.cc ... [DEPS x ...] [GRPC])
-#   GRPC  the sources include gRPC or generated protobuf: they use the precompiled header that has it
+#   GRPC  the sources include gRPC or generated protobuf: they use the precompiled header with it
 function(tandem_library name)
   cmake_parse_arguments(arg "GRPC" "" "SRCS;DEPS" ${ARGN})
   tandem_check_layers(${name} ${arg_DEPS})
@@ -138,7 +138,7 @@ function(tandem_proto name)
   target_precompile_headers(${name} REUSE_FROM tandem_pch_grpc)
 endfunction()
 
-tandem_pch(tandem_pch_base pch_base.h absl::status absl::statusor absl::strings absl::span absl::time
-           absl::flat_hash_map)
-tandem_pch(tandem_pch_grpc pch_grpc.h absl::status absl::statusor absl::strings absl::span absl::time
-           absl::flat_hash_map gRPC::grpc++ protobuf::libprotobuf)
+tandem_pch(tandem_pch_base pch_base.h absl::status absl::statusor absl::strings absl::span
+           absl::time absl::flat_hash_map)
+tandem_pch(tandem_pch_grpc pch_grpc.h absl::status absl::statusor absl::strings absl::span
+           absl::time absl::flat_hash_map gRPC::grpc++ protobuf::libprotobuf)

@@ -42,13 +42,13 @@ struct HandoffReceived {
 };
 
 // Sends KV of finished layers while later layers are still computed.
-//   life    Begin .. LayerReady* .. Finish; Abort may come at any time after Begin. `done` is called
-//           exactly once a Begin, from an I/O thread, and after it no block is read any more.
-//   order   LayerReady(layer, upto) says that the KV of all tokens before `upto` is in the cache for
-//           that layer; calls for one layer come with growing `upto`. The sender pushes whole blocks,
-//           and the last, partly filled one with the prompt's last tokens.
-//   errors  in `done`: FailedPrecondition layouts differ (names the field), Unavailable no such peer
-//           or it is full, DeadlineExceeded, DataLoss (digest), Cancelled after Abort
+//   life    Begin .. LayerReady* .. Finish; Abort may come at any time after Begin. `done` is
+//           called exactly once a Begin, from an I/O thread, and after it no block is read any more.
+//   order   LayerReady(layer, upto) says that the KV of all tokens before `upto` is in the cache
+//           for that layer; calls for one layer come with growing `upto`. The sender pushes whole
+//           blocks, and the last, partly filled one with the prompt's last tokens.
+//   errors  in `done`: FailedPrecondition layouts differ (names the field), Unavailable no such
+//           peer or it is full, DeadlineExceeded, DataLoss (digest), Cancelled after Abort
 //   threads Begin, LayerReady, Finish and Abort are called by one thread (the engine's) and never
 //           block: they post to the sender's own threads
 class HandoffSender {
@@ -66,10 +66,10 @@ class HandoffSender {
 
 // Receives KV into blocks that the engine has reserved.
 //   life    Expect .. (done | Cancel). `done` is called exactly once an Expect, from an I/O thread
-//           (after Cancel with status Cancelled); until then the blocks belong to the receiver, after
-//           it they are the engine's and are never written again.
-//   errors  in `done`: DeadlineExceeded the sender never came or its lease ended, Aborted the sender
-//           gave up, DataLoss, Unavailable the link broke, Cancelled
+//           (after Cancel with status Cancelled); until then the blocks belong to the receiver,
+//           after it they are the engine's and are never written again.
+//   errors  in `done`: DeadlineExceeded the sender never came or its lease ended, Aborted the
+//           sender gave up, DataLoss, Unavailable the link broke, Cancelled
 //   threads Expect and Cancel are called by one thread (the engine's) and never block
 class HandoffReceiver {
  public:
