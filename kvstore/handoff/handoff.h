@@ -43,7 +43,7 @@ struct HandoffReceived {
 
 // Sends KV of finished layers while later layers are still computed.
 //   life    Begin .. LayerReady* .. Finish; Abort may come at any time after Begin. `done` is
-//           called exactly once a Begin, from an I/O thread, and after it no block is read any more.
+//           called exactly once a Begin, from an I/O thread; after it no block is read any more.
 //   order   LayerReady(layer, upto) says that the KV of all tokens before `upto` is in the cache
 //           for that layer; calls for one layer come with growing `upto`. The sender pushes whole
 //           blocks, and the last, partly filled one with the prompt's last tokens.
