@@ -1,0 +1,99 @@
+#include "worker/sampler/sampler.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "worker/sampler/exact_math.h"
+#include "worker/sampler/philox.h"
+
+namespace tandem {
+
+absl::StatusOr<int32_t> Argmax(absl::Span<const float> logits) {
+  constexpr float kLargest = std::numeric_limits<float>::max();
+  bool finite = true;
+  float max = -std::numeric_limits<float>::infinity();
+  for (const float logit : logits) {
+    finite &= logit <= kLargest;  // false for NaN too
+    max = logit > max ? logit : max;
+  }
+  if (!finite || max < -kLargest) {
+    return absl::InternalError("the model's logits are not finite");
+  }
+  return static_cast<int32_t>(std::find(logits.begin(), logits.end(), max) - logits.begin());
+}
+
+absl::StatusOr<int32_t> Sampler::Sample(absl::Span<const float> logits, const SamplingSpec& spec,
+                                        uint32_t output_index, uint32_t position) {
+  absl::StatusOr<int32_t> likeliest = Argmax(logits);
+  if (!likeliest.ok() || spec.temperature == 0) return likeliest;
+  return Draw(logits, logits[*likeliest], spec, UniformAt(spec.seed, output_index, position));
+}
+
+const Sampler::Candidate& Sampler::Sorted(size_t i) {
+  const auto before = [](const Candidate& a, const Candidate& b) {
+    return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+  };
+  while (i >= sorted_) {
+    const size_t end = std::min(candidates_.size(), std::max<size_t>(64, sorted_ * 16));
+    const auto first = candidates_.begin() + sorted_, last = candidates_.begin() + end;
+    if (end < candidates_.size()) std::nth_element(first, last - 1, candidates_.end(), before);
+    std::sort(first, last, before);
+    sorted_ = end;
+  }
+  return candidates_[i];
+}
+
+// Cuts the list behind top_p and min_p and returns the mass in front of the cut; running_ holds its
+// running sums. `total` is the mass of the first `limit` candidates.
+double Sampler::KeptMass(const SamplingSpec& spec, float max, size_t limit, double total) {
+  const double enough =
+      spec.top_p < 1 ? double{spec.top_p} * total : std::numeric_limits<double>::infinity();
+  double sum = 0;
+  for (size_t i = 0; i < limit && sum < enough; ++i) {
+    const double weight =
+        ExactExp((double{Sorted(i).logit} - double{max}) / double{spec.temperature});
+    if (weight < double{spec.min_p}) break;  // the likeliest weighs 1
+    sum += weight;
+    running_.push_back(sum);
+  }
+  return sum;
+}
+
+int32_t Sampler::Draw(absl::Span<const float> logits, float max, const SamplingSpec& spec,
+                      double uniform) {
+  candidates_.resize(logits.size());
+  for (size_t i = 0; i < logits.size(); ++i) candidates_[i] = {logits[i], static_cast<int32_t>(i)};
+  sorted_ = 0;
+  running_.clear();
+
+  const double temperature = spec.temperature;
+  const bool top_k = spec.top_k > 0 && spec.top_k < logits.size();
+  const size_t limit = top_k ? spec.top_k : logits.size();
+  const auto weight = [&](size_t i) {
+    return ExactExp((double{Sorted(i).logit} - double{max}) / temperature);
+  };
+  double total = 0;
+  if (top_k) {
+    for (size_t i = 0; i < limit; ++i) total += weight(i);
+  } else {
+    total = SumOfExp(logits, max, temperature);
+  }
+  if (spec.top_p < 1 || spec.min_p > 0) {
+    const double target = uniform * KeptMass(spec, max, limit, total);
+    const auto it = std::upper_bound(running_.begin(), running_.end(), target);
+    const size_t i = std::min<size_t>(it - running_.begin(), running_.size() - 1);
+    return Sorted(i).id;
+  }
+  double sum = 0;
+  size_t last = 0;  // rounding may leave the sum just below the target: then the last with mass
+  for (size_t i = 0; i < limit; ++i) {
+    const double w = weight(i);
+    if (w == 0) break;
+    last = i;
+    sum += w;
+    if (sum > uniform * total) break;
+  }
+  return Sorted(last).id;
+}
+
+}  // namespace tandem

@@ -1,0 +1,50 @@
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+
+namespace tandem {
+
+// How one request draws its tokens. Ranges are checked where a request enters
+// (worker/service/request_check.h), not here.
+struct SamplingSpec {
+  float temperature = 1.0f;  // 0: greedy, ties to the lowest id
+  float top_p = 1.0f;        // (0, 1]
+  uint32_t top_k = 0;        // 0: all
+  float min_p = 0.0f;        // [0, 1]
+  uint64_t seed = 0;
+};
+
+// The likeliest id, the lowest of equals. INTERNAL when a logit is NaN or +infinity, or all are
+// -infinity: the model is broken, and no token of it can be trusted.
+absl::StatusOr<int32_t> Argmax(absl::Span<const float> logits);
+
+// Draws tokens. What it draws is a pure function of its arguments: it divides the logits by the
+// temperature, keeps top_k, then top_p, then min_p of the list sorted by (logit descending, id
+// ascending), and takes the token at which the running sum of the kept mass passes a uniform number
+// that Philox gives for (seed, output_index, position). Every sum has one order.
+//   units   position counts the output's tokens from 0
+//   errors  as Argmax
+//   threads one at a time: it keeps scratch memory between calls, and nothing else
+class Sampler {
+ public:
+  absl::StatusOr<int32_t> Sample(absl::Span<const float> logits, const SamplingSpec& spec,
+                                 uint32_t output_index, uint32_t position);
+
+ private:
+  struct Candidate {
+    float logit;
+    int32_t id;
+  };
+  const Candidate& Sorted(size_t i);  // the i-th likeliest, sorting no more than is asked for
+  int32_t Draw(absl::Span<const float> logits, float max, const SamplingSpec& spec, double uniform);
+  double KeptMass(const SamplingSpec& spec, float max, size_t limit, double total);
+
+  std::vector<Candidate> candidates_;  // [0, sorted_) in final order, then the rest
+  size_t sorted_ = 0;
+  std::vector<double> running_;  // running_[i] = mass of candidates [0, i]
+};
+
+}  // namespace tandem
