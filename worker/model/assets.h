@@ -1,0 +1,39 @@
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
+#include "worker/model/gguf.h"
+#include "worker/model/spec.h"
+
+namespace tandem {
+
+// One file that a router needs of a model beside its weights.
+struct Asset {
+  std::string name;
+  std::string digest;  // hex SHA-256 of data
+  std::string data;
+};
+
+// Assets by name; all are UTF-8, and those that a model lacks are absent:
+//   tokenizer.json          the tokenizer, in the Hugging Face format for GGUF files too
+//   chat_template.jinja     the default chat template
+//   generation_config.json  the sampling defaults of the model's authors
+//   special_tokens.json     template variables: bos_token, eos_token, ...
+//   LICENSE                 the licence's text
+struct ModelAssets {
+  std::vector<Asset> assets;
+  std::string license;         // SPDX id where the model states one, else ""
+  int32_t tokenizer_size = 0;  // 1 + the highest token id
+
+  const Asset* Find(absl::string_view name) const;
+};
+
+// Errors name the file, or the metadata key. A tokenizer that has more tokens than the model's
+// embedding has rows is InvalidArgument.
+absl::StatusOr<ModelAssets> ReadHfAssets(const std::string& folder, const ModelSpec& spec);
+absl::StatusOr<ModelAssets> ReadGgufAssets(const GgufMetadata& metadata, const ModelSpec& spec);
+
+}  // namespace tandem
