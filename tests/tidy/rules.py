@@ -108,8 +108,8 @@ def license_spelling(files):
 
 def orphans(files):
     """Every C++ source, and every Python test, is named by a CMakeLists.txt above it."""
-    lists = {os.path.dirname(f.path): f.code for f in files
-             if os.path.basename(f.path) == "CMakeLists.txt"}
+    lists = {os.path.dirname(f.path): f.code.replace("${CMAKE_CURRENT_SOURCE_DIR}/", " ")
+             for f in files if os.path.basename(f.path) == "CMakeLists.txt"}
     shared = "\n".join(f.code for f in files if f.path.startswith("cmake/"))
     lists[""] = lists.get("", "") + shared.replace("${PROJECT_SOURCE_DIR}/", " ")
     for file in files:
