@@ -70,6 +70,8 @@ struct AttentionShape {
 //           how many other rows there are, on chunking or on the thread count: every reduction has
 //           one order
 //   errors  InvalidArgument for a bad shape, before anything is queued; faults at Synchronize()
+//   life    matrices, vectors and KV memory go before the backend that made them, and are only used
+//           with it
 //   threads one at a time (the engine's)
 class Backend {
  public:
@@ -87,7 +89,12 @@ class Backend {
       absl::Span<const WeightView> parts) = 0;
   virtual absl::StatusOr<std::unique_ptr<Vector>> MakeVector(absl::Span<const float> values) = 0;
 
-  // Activations and the KV cache. RESOURCE_EXHAUSTED when there is no memory.
+  // The geometry of this backend's KV cache for such a model: dtype, block tokens, version and
+  // numerics class are its own; digests and kv_abi are left empty.
+  virtual KvLayout KvGeometry(uint32_t layers, uint32_t kv_heads, uint32_t head_dim) const = 0;
+
+  // Activations and the KV cache, zeroed. RESOURCE_EXHAUSTED when there is no memory. Activations
+  // live as long as the backend; AllocateKv wants a layout whose geometry is KvGeometry's.
   virtual absl::StatusOr<float*> AllocateActivations(int64_t elements) = 0;
   virtual absl::StatusOr<std::unique_ptr<BlockMemory>> AllocateKv(const KvLayout& layout,
                                                                   uint32_t blocks) = 0;
@@ -99,8 +106,8 @@ class Backend {
   // out[r] = x[r] * w^T (+ bias) (+ out[r] where `accumulate`); bias may be null
   absl::Status Linear(const Matrix& w, Tensor x, const Vector* bias, bool accumulate, Tensor out);
   // Rotates q and k of each row of `qkv` = [q heads | k heads | v heads] by its position (pairs
-  // i, i + head_dim / 2; angle = position * inv_freq[i]), q in place, and stores k and v in the
-  // cache's slices of `layer`.
+  // i, i + head_dim / 2; angle = position * inv_freq[i], rounded to float32 as the reference
+  // implementations do), q in place, and stores k and v in the cache's slices of `layer`.
   absl::Status RopeAndStoreKv(Tensor qkv, const AttentionShape& shape, const Vector& inv_freq,
                               absl::Span<const SequenceSlice> slices, uint32_t layer,
                               BlockMemory* kv);

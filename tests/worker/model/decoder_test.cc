@@ -1,0 +1,175 @@
+#include "worker/model/decoder.h"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <memory>
+#include <numeric>
+#include <vector>
+
+#include "tests/support/random_model.h"
+#include "tests/support/status_matchers.h"
+
+namespace tandem {
+namespace {
+
+using ::testing::Contains;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+// One sequence that is fed to a decoder in pieces.
+class Sequence {
+ public:
+  Sequence(Decoder* decoder, std::vector<BlockId> blocks)
+      : decoder_(decoder), blocks_(std::move(blocks)) {}
+
+  // Logits of every row of the piece.
+  absl::StatusOr<std::vector<float>> Feed(absl::Span<const int32_t> tokens,
+                                          LayerObserver* observer = nullptr) {
+    const int32_t rows = static_cast<int32_t>(tokens.size());
+    std::vector<int32_t> all(rows);
+    std::iota(all.begin(), all.end(), 0);
+    const SequenceSlice slice{0, rows, position_, blocks_};
+    position_ += rows;
+    const absl::StatusOr<absl::Span<const float>> logits =
+        decoder_->Forward({tokens, {&slice, 1}, all}, observer);
+    if (!logits.ok()) return logits.status();
+    return std::vector<float>(logits->begin(), logits->end());
+  }
+
+ private:
+  Decoder* const decoder_;
+  const std::vector<BlockId> blocks_;
+  int32_t position_ = 0;
+};
+
+class DecoderTest : public ::testing::Test {
+ protected:
+  std::unique_ptr<Decoder> Load(const RandomModel& model) {
+    const auto find = [&model](absl::string_view name, int layer) {
+      return model.Find(name, layer);
+    };
+    absl::StatusOr<std::unique_ptr<Decoder>> decoder =
+        Decoder::Load(model.spec(), find, backend_.get(), {.kv_blocks = 12, .max_rows = 64});
+    EXPECT_THAT(decoder, IsOk());
+    return decoder.ok() ? *std::move(decoder) : nullptr;
+  }
+
+  std::vector<int32_t> Tokens(int count) {
+    std::vector<int32_t> tokens(count);
+    for (int i = 0; i < count; ++i) tokens[i] = (i * 37 + 5) % 101;
+    return tokens;
+  }
+
+  static std::vector<BlockId> Blocks(std::initializer_list<uint32_t> ids) {
+    std::vector<BlockId> blocks;
+    for (const uint32_t id : ids) blocks.push_back(BlockId{id});
+    return blocks;
+  }
+
+  std::unique_ptr<Backend> backend_ = MakeReferenceBackend();
+  RandomModel model_{RandomModel::SmallSpec()};
+};
+
+TEST_F(DecoderTest, ChunksAndBlockOrderDoNotChangeLogits) {
+  const std::unique_ptr<Decoder> decoder = Load(model_);
+  const std::vector<int32_t> tokens = Tokens(40);
+  Sequence whole(decoder.get(), Blocks({0, 1, 2}));
+  ASSERT_OK_AND_ASSIGN(const std::vector<float> want, whole.Feed(tokens));
+  Sequence pieces(decoder.get(), Blocks({9, 4, 7}));
+  std::vector<float> got;
+  for (const auto& [first, count] : {std::pair{0, 16}, {16, 1}, {17, 20}, {37, 3}}) {
+    ASSERT_OK_AND_ASSIGN(const std::vector<float> piece,
+                         pieces.Feed(absl::MakeSpan(tokens).subspan(first, count)));
+    got.insert(got.end(), piece.begin(), piece.end());
+  }
+  EXPECT_EQ(got, want);
+}
+
+TEST_F(DecoderTest, ASequenceDoesNotSeeItsNeighbours) {
+  const std::unique_ptr<Decoder> decoder = Load(model_);
+  const std::vector<int32_t> tokens = Tokens(30);
+  Sequence alone(decoder.get(), Blocks({0, 1}));
+  ASSERT_OK_AND_ASSIGN(const std::vector<float> want, alone.Feed(tokens));
+
+  std::vector<int32_t> batch = Tokens(20);
+  batch.insert(batch.end(), tokens.begin(), tokens.end());
+  const std::vector<BlockId> first = Blocks({2, 3}), second = Blocks({4, 5});
+  const SequenceSlice slices[] = {{0, 20, 0, first}, {20, 30, 0, second}};
+  const int32_t last_row[] = {49};
+  ASSERT_OK_AND_ASSIGN(const absl::Span<const float> logits,
+                       decoder->Forward({batch, slices, last_row}, nullptr));
+  EXPECT_EQ(std::vector<float>(logits.begin(), logits.end()),
+            std::vector<float>(want.end() - 101, want.end()));
+}
+
+// Sees the k of the first token change from layer to layer.
+class KvWatcher : public LayerObserver {
+ public:
+  explicit KvWatcher(BlockMemory* kv) : kv_(kv) {}
+  void OnLayer(uint32_t layer) override {
+    layers.push_back(layer);
+    const absl::Span<const uint8_t> slice = kv_->Slice(layer, BlockId{0});
+    filled.push_back(std::any_of(slice.begin(), slice.end(), [](uint8_t b) { return b != 0; }));
+  }
+  std::vector<uint32_t> layers;
+  std::vector<bool> filled;
+
+ private:
+  BlockMemory* const kv_;
+};
+
+TEST_F(DecoderTest, TheObserverSeesEachLayersKvInOrder) {
+  const std::unique_ptr<Decoder> decoder = Load(model_);
+  KvWatcher watcher(decoder->kv());
+  Sequence sequence(decoder.get(), Blocks({0}));
+  ASSERT_THAT(sequence.Feed(Tokens(3), &watcher), IsOk());
+  EXPECT_THAT(watcher.layers, ElementsAre(0, 1));
+  EXPECT_THAT(watcher.filled, ElementsAre(true, true));
+}
+
+TEST_F(DecoderTest, BiasesAndAnUntiedHeadAreUsed) {
+  std::vector<std::vector<float>> answers;
+  for (int option = 0; option < 4; ++option) {
+    ModelSpec spec = RandomModel::SmallSpec();
+    spec.attention_bias = option == 1;
+    spec.mlp_bias = option == 2;
+    spec.tied_embeddings = option != 3;
+    const RandomModel model(spec);
+    const std::unique_ptr<Decoder> decoder = Load(model);
+    Sequence sequence(decoder.get(), Blocks({0}));
+    ASSERT_OK_AND_ASSIGN(std::vector<float> logits, sequence.Feed(Tokens(5)));
+    EXPECT_THAT(answers, Not(Contains(logits))) << "option " << option;
+    answers.push_back(std::move(logits));
+  }
+}
+
+TEST_F(DecoderTest, WrongBatchesAreRefusedByName) {
+  const std::unique_ptr<Decoder> decoder = Load(model_);
+  const std::vector<BlockId> blocks = Blocks({0});
+  const auto forward = [&](std::vector<int32_t> tokens, SequenceSlice slice) {
+    return decoder->Forward({tokens, {&slice, 1}, {}}, nullptr);
+  };
+  const absl::StatusCode invalid = absl::StatusCode::kInvalidArgument;
+  EXPECT_THAT(forward({}, {0, 0, 0, blocks}), StatusIs(invalid, HasSubstr("0 rows")));
+  EXPECT_THAT(forward(Tokens(65), {0, 65, 0, blocks}), StatusIs(invalid, HasSubstr("1 to 64")));
+  EXPECT_THAT(forward({101}, {0, 1, 0, blocks}),
+              StatusIs(invalid, HasSubstr("ids[0] is 101, outside [0, 101)")));
+  EXPECT_THAT(forward({1, 2}, {0, 2, 15, blocks}),
+              StatusIs(invalid, HasSubstr("ends at position 17, its blocks hold 16")));
+  const std::vector<BlockId> outside = Blocks({12});
+  EXPECT_THAT(forward({1}, {0, 1, 0, outside}), StatusIs(invalid, HasSubstr("block 12 of 12")));
+}
+
+TEST_F(DecoderTest, AMissingWeightEndsLoading) {
+  const auto find = [this](absl::string_view name, int layer) -> absl::StatusOr<WeightView> {
+    if (name == "up" && layer == 1) return absl::NotFoundError("no weight up");
+    return model_.Find(name, layer);
+  };
+  EXPECT_THAT(Decoder::Load(model_.spec(), find, backend_.get(), {.kv_blocks = 1}),
+              StatusIs(absl::StatusCode::kNotFound, HasSubstr("layer 1: no weight up")));
+}
+
+}  // namespace
+}  // namespace tandem
