@@ -3,10 +3,11 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "base/block_hash.h"
 #include "base/status.h"
+#include "base/utf8.h"
 #include "worker/model/json.h"
 #include "worker/model/mapped_file.h"
-#include "worker/model/sha256.h"
 
 namespace tandem {
 namespace {
@@ -126,6 +127,12 @@ std::string TemplateOf(const json& tokenizer_config) {
   return "";
 }
 
+absl::Status AddTemplate(std::string text, ModelAssets& assets) {
+  if (!IsUtf8(text)) return absl::InvalidArgumentError("the chat template is not valid UTF-8");
+  if (!text.empty()) Add("chat_template.jinja", std::move(text), assets);
+  return absl::OkStatus();
+}
+
 absl::Status AddLicense(const std::string& folder, ModelAssets& assets) {
   for (const absl::string_view name :
        {"LICENSE", "LICENSE.txt", "LICENSE.md", "LICENSE-MODEL", "license.txt"}) {
@@ -167,7 +174,7 @@ absl::StatusOr<ModelAssets> ReadHfAssets(const std::string& folder, const ModelS
   ASSIGN_OR_RETURN(const json tokens, ReadOptionalObject(folder + "/special_tokens_map.json"));
   ASSIGN_OR_RETURN(std::string chat, ReadOptional(folder + "/chat_template.jinja"));
   if (chat.empty()) chat = TemplateOf(config);
-  if (!chat.empty()) Add("chat_template.jinja", std::move(chat), assets);
+  RETURN_IF_ERROR(Annotate(AddTemplate(std::move(chat), assets), folder));
   ASSIGN_OR_RETURN(const json generation, ReadOptionalObject(folder + "/generation_config.json"));
   if (!generation.empty()) Add("generation_config.json", generation.dump(), assets);
   Add("special_tokens.json", SpecialTokensOf(config, tokens).dump(), assets);
@@ -181,7 +188,7 @@ absl::StatusOr<ModelAssets> ReadGgufAssets(const GgufMetadata& metadata, const M
   RETURN_IF_ERROR(CheckTokenizerSize(tokens.size(), spec));
   assets.tokenizer_size = static_cast<int32_t>(tokens.size());
   ASSIGN_OR_RETURN(const auto chat, metadata.StringOr("tokenizer.chat_template", ""));
-  if (!chat.empty()) Add("chat_template.jinja", std::string(chat), assets);
+  RETURN_IF_ERROR(AddTemplate(std::string(chat), assets));
   ASSIGN_OR_RETURN(const auto license, metadata.StringOr("general.license", ""));
   assets.license = std::string(license);
   json special = json::object();

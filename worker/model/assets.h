@@ -17,7 +17,7 @@ struct Asset {
   std::string data;
 };
 
-// Assets by name; all are UTF-8, and those that a model lacks are absent:
+// Assets by name; all but LICENSE are UTF-8, and those that a model lacks are absent:
 //   tokenizer.json          the tokenizer, in the Hugging Face format for GGUF files too
 //   chat_template.jinja     the default chat template
 //   generation_config.json  the sampling defaults of the model's authors

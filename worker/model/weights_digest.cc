@@ -11,7 +11,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
-#include "worker/model/sha256.h"
+#include "base/block_hash.h"
 
 namespace tandem {
 namespace {
@@ -65,9 +65,7 @@ std::vector<Sha256Digest> HashLeaves(absl::Span<const absl::Span<const uint8_t>>
   std::atomic<size_t> next = 0;
   const auto work = [&] {
     for (size_t i = next++; i < leaves.size(); i = next++) {
-      Sha256 sha;
-      sha.Update(leaves[i]);
-      digests[i] = std::move(sha).Finish();
+      digests[i] = Sha256(leaves[i]);
     }
   };
   std::vector<std::jthread> helpers;
@@ -78,24 +76,22 @@ std::vector<Sha256Digest> HashLeaves(absl::Span<const absl::Span<const uint8_t>>
 }
 
 std::string DigestOfBytes(const WeightTable& weights, int threads) {
-  Sha256 sha;
-  for (const Sha256Digest& leaf : HashLeaves(Leaves(weights), threads)) {
-    sha.Update(absl::MakeConstSpan(leaf));
-  }
-  return HexOf(std::move(sha).Finish());
+  Sha256Stream sha;
+  for (const Sha256Digest& leaf : HashLeaves(Leaves(weights), threads)) sha.Update(leaf);
+  return ToHex(sha.Finish());
 }
 
 // Everything that the digest of the bytes depends on, as far as it shows without reading them.
 std::string CacheKey(const std::vector<std::string>& weight_texts,
                      const std::vector<MappedFile>& files) {
-  Sha256 sha;
-  sha.Update(kVersion);
+  Sha256Stream sha;
+  sha.UpdateField(kVersion);
   for (const MappedFile& file : files) {
     const FileIdentity& id = file.identity();
-    sha.Update(absl::StrCat("\n", id.device, " ", id.inode, " ", id.size, " ", id.mtime_ns));
+    sha.UpdateField(absl::StrCat(id.device, " ", id.inode, " ", id.size, " ", id.mtime_ns));
   }
-  for (const std::string& text : weight_texts) sha.Update(absl::StrCat("\n", text));
-  return HexOf(std::move(sha).Finish());
+  for (const std::string& text : weight_texts) sha.UpdateField(text);
+  return ToHex(sha.Finish());
 }
 
 std::string ReadCached(const std::string& path) {
