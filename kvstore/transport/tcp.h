@@ -1,0 +1,30 @@
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "kvstore/transport/transport.h"
+
+namespace tandem {
+
+struct TcpTransportOptions {
+  std::string listen = "127.0.0.1:0";  // numeric; port 0: the kernel chooses
+  // Numeric host that peers connect to; empty: the host of `listen`. Needed where `listen` is a
+  // wildcard.
+  std::string advertise_host;
+  // Allows addresses off loopback, on which KV travels without encryption or proof of origin beyond
+  // the link's token. TLS on this connection is not there yet.
+  bool insecure = false;
+  uint32_t max_links = 64;  // > 0; connections beyond it, and a few that say hello, are closed
+  absl::Duration handshake_timeout = absl::Seconds(5);  // from accept to a valid hello
+  absl::Duration stall_timeout = absl::Seconds(5);      // inside a frame, without a byte
+};
+
+// Raw TCP between any two hosts. One listening socket; one connection and one thread a link.
+//   errors  InvalidArgument for an address off loopback without `insecure`, and for a wildcard
+//           without advertise_host; Unavailable when the port is taken
+absl::StatusOr<std::unique_ptr<Transport>> MakeTcpTransport(const TcpTransportOptions& options);
+
+}  // namespace tandem

@@ -1,0 +1,263 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "kvstore/transport/tcp.h"
+#include "kvstore/transport/transport.h"
+#include "tests/support/kv_frames.h"
+#include "tests/support/status_matchers.h"
+
+// What every transport must do; one row in INSTANTIATE_TEST_SUITE_P a transport.
+namespace tandem {
+namespace {
+
+using ::testing::AnyOf;
+using Code = absl::StatusCode;
+
+struct TransportUnderTest {
+  std::string name;
+  std::function<std::unique_ptr<Transport>()> make;
+};
+
+class TransportConformance : public testing::TestWithParam<TransportUnderTest> {
+ protected:
+  void SetUp() override {
+    sender_ = GetParam().make();
+    receiver_ = GetParam().make();
+  }
+  void TearDown() override {
+    sink_.Hold(false);
+    push_.reset();
+    receiver_.reset();
+  }
+
+  void LinkUp(uint64_t window_bytes, LinkName link = {77, 1}) {
+    endpoint_ = {link, receiver_->address(), {1, 2, 3}, window_bytes};
+    ASSERT_THAT(receiver_->Admit({link, endpoint_.token, window_bytes}, &sink_), IsOk());
+    auto push = sender_->Connect(endpoint_, RealClock()->Now() + absl::Seconds(5));
+    ASSERT_THAT(push, IsOk());
+    push_ = *std::move(push);
+  }
+  absl::Status Push(absl::Span<const uint8_t> payload, PushLimits limits = {}) {
+    return push_->Push(HeaderFor(endpoint_.link, payload), {payload}, limits);
+  }
+
+  std::unique_ptr<Transport> sender_, receiver_;
+  RecordingSink sink_;
+  TransportEndpoint endpoint_;
+  std::unique_ptr<PushConnection> push_;
+};
+
+TEST_P(TransportConformance, FramesOfEverySizeArriveIntactAndInOrder) {
+  LinkUp(64 << 20);
+  std::vector<std::vector<uint8_t>> sent;
+  for (const size_t size :
+       {1, 2, 7, 111, 4096, 65535, 262144, 262145, 1 << 20, 64 << 20, 64 << 20, 3}) {
+    sent.push_back(RandomBytes(size, static_cast<uint32_t>(sent.size())));
+    ASSERT_THAT(Push(sent.back()), IsOk()) << size;
+  }
+  const auto got = sink_.WaitForFrames(sent.size());
+  ASSERT_EQ(got.size(), sent.size());
+  for (size_t i = 0; i < sent.size(); ++i) {
+    EXPECT_TRUE(got[i].intact) << i;
+    EXPECT_TRUE(got[i].payload == sent[i]) << i;
+    EXPECT_EQ(got[i].header.sequence, i);
+    EXPECT_EQ(got[i].header.tag.link, endpoint_.link);
+    EXPECT_EQ(got[i].header.place, (FramePlace{1, 2, 3}));
+  }
+}
+
+TEST_P(TransportConformance, APayloadMayBeGatheredFromManyPieces) {
+  LinkUp(1 << 20);
+  const std::vector<uint8_t> payload = RandomBytes(400'000, 3);
+  std::vector<absl::Span<const uint8_t>> pieces;
+  std::mt19937 random(testing::UnitTest::GetInstance()->random_seed());
+  for (absl::Span<const uint8_t> left = payload; !left.empty();) {
+    const size_t size = std::min<size_t>(left.size(), random() % 5'000);  // 0 too
+    pieces.push_back(left.first(size));
+    left.remove_prefix(size);
+  }
+  ASSERT_THAT(push_->Push(HeaderFor(endpoint_.link, payload), pieces, {}), IsOk());
+  const auto got = sink_.WaitForFrames(1);
+  ASSERT_EQ(got.size(), 1u);
+  EXPECT_TRUE(got[0].payload == payload);
+}
+
+TEST_P(TransportConformance, AFrameLargerThanTheWindowIsRefusedAndTheLinkLivesOn) {
+  LinkUp(1000);
+  EXPECT_THAT(Push(RandomBytes(1001, 1)), StatusIs(Code::kInvalidArgument));
+  EXPECT_THAT(Push({}), StatusIs(Code::kInvalidArgument));
+  EXPECT_FALSE(push_->broken());
+  EXPECT_THAT(Push(RandomBytes(1000, 1)), IsOk());
+  EXPECT_EQ(sink_.WaitForFrames(1).size(), 1u);
+}
+
+TEST_P(TransportConformance, NoMoreThanTheWindowIsInFlight) {
+  LinkUp(10'000);
+  sink_.Hold(true);
+  const std::vector<uint8_t> third = RandomBytes(3'000, 1);
+  for (int i = 0; i < 3; ++i) ASSERT_THAT(Push(third), IsOk());
+  EXPECT_THAT(Push(third, {.stall = absl::Milliseconds(60)}), StatusIs(Code::kDeadlineExceeded));
+  EXPECT_TRUE(push_->broken()) << "a stalled link is made anew";
+}
+
+TEST_P(TransportConformance, AFullWindowEmptiesAndPushesGoOn) {
+  LinkUp(10'000);
+  sink_.Hold(true);
+  std::thread release([this] {
+    absl::SleepFor(absl::Milliseconds(30));  // not needed for the result: makes a wait likely
+    sink_.Hold(false);
+  });
+  for (int i = 0; i < 300; ++i) EXPECT_THAT(Push(RandomBytes(3'000, i)), IsOk());
+  release.join();
+  EXPECT_EQ(sink_.WaitForFrames(300).size(), 300u);
+}
+
+TEST_P(TransportConformance, ManyTinyFramesDoNotPileUpAnything) {
+  LinkUp(1 << 20);
+  for (int i = 0; i < 20'000; ++i) ASSERT_THAT(Push({{7}}), IsOk());
+  EXPECT_EQ(sink_.WaitForFrames(20'000).size(), 20'000u);
+}
+
+TEST_P(TransportConformance, CancellingAWaitForTheWindowKeepsTheLink) {
+  LinkUp(1'000);
+  sink_.Hold(true);
+  const std::vector<uint8_t> payload = RandomBytes(1'000, 1);
+  ASSERT_THAT(Push(payload), IsOk());
+  const std::atomic<bool> cancelled{true};
+  EXPECT_THAT(Push(payload, {.cancelled = &cancelled}), StatusIs(Code::kCancelled));
+  EXPECT_FALSE(push_->broken());
+  sink_.Hold(false);
+  EXPECT_THAT(Push(payload), IsOk());
+  EXPECT_EQ(sink_.WaitForFrames(2).size(), 2u);
+}
+
+TEST_P(TransportConformance, AStalledPeerCostsADeadlineNeverAHang) {
+  LinkUp(64 << 20);
+  sink_.Hold(true);
+  const std::vector<uint8_t> big = RandomBytes(32 << 20, 1);
+  absl::Status status;
+  for (int i = 0; i < 3 && status.ok(); ++i) {
+    status = Push(big, {.stall = absl::Milliseconds(100)});
+  }
+  EXPECT_THAT(status, StatusIs(Code::kDeadlineExceeded));
+  EXPECT_TRUE(push_->broken());
+  EXPECT_THAT(Push(big), StatusIs(Code::kUnavailable)) << "once broken, always broken";
+}
+
+TEST_P(TransportConformance, ACancelledPushToAStalledPeerEndsSoon) {
+  LinkUp(64 << 20);
+  sink_.Hold(true);
+  const std::vector<uint8_t> big = RandomBytes(32 << 20, 1);
+  const std::atomic<bool> cancelled{true};
+  absl::Status status;
+  for (int i = 0; i < 3 && status.ok(); ++i) {
+    status = Push(big, {.cancelled = &cancelled, .cancel_grace = absl::Milliseconds(20)});
+  }
+  EXPECT_THAT(status, StatusIs(Code::kCancelled));
+}
+
+TEST_P(TransportConformance, BreakEndsARunningPush) {
+  LinkUp(64 << 20);
+  sink_.Hold(true);
+  std::thread breaker([this] {
+    absl::SleepFor(absl::Milliseconds(30));  // not needed for the result: lets the push block
+    push_->Break();
+  });
+  const std::vector<uint8_t> big = RandomBytes(32 << 20, 1);
+  absl::Status status;
+  for (int i = 0; i < 3 && status.ok(); ++i) status = Push(big);
+  breaker.join();
+  EXPECT_THAT(status, StatusIs(Code::kUnavailable));
+}
+
+TEST_P(TransportConformance, TheSinkHearsOnceThatTheSenderWentAway) {
+  LinkUp(1'000);
+  ASSERT_THAT(Push(RandomBytes(900, 1)), IsOk());
+  push_.reset();
+  EXPECT_THAT(sink_.WaitForClose(), StatusIs(Code::kUnavailable));
+  EXPECT_EQ(sink_.frames(), 1u) << "what was pushed before is not lost";
+  receiver_->Retire(endpoint_.link);
+  EXPECT_EQ(sink_.closes(), 1u);
+}
+
+TEST_P(TransportConformance, AReceiverThatDiesEndsThePushes) {
+  LinkUp(1'000);
+  ASSERT_THAT(Push(RandomBytes(900, 1)), IsOk());
+  receiver_.reset();
+  absl::Status status;
+  for (int i = 0; i < 1000 && status.ok(); ++i) status = Push(RandomBytes(900, i));
+  EXPECT_THAT(status, StatusIs(Code::kUnavailable));
+}
+
+TEST_P(TransportConformance, AfterRetireTheSinkIsNotCalledAndTheWindowIsGone) {
+  LinkUp(1'000);
+  ASSERT_THAT(Push(RandomBytes(900, 1)), IsOk());
+  ASSERT_EQ(sink_.WaitForFrames(1).size(), 1u);
+  receiver_->Retire(endpoint_.link);
+  absl::Status status;
+  for (int i = 0; i < 1000 && status.ok(); ++i) status = Push(RandomBytes(900, i));
+  EXPECT_THAT(status, StatusIs(Code::kUnavailable));
+  EXPECT_EQ(sink_.frames(), 1u);
+  EXPECT_EQ(sink_.closes(), 0u);
+}
+
+TEST_P(TransportConformance, OnlyTheRightLinkEpochAndTokenGetIn) {
+  const LinkName link{77, 2};
+  const Bytes16 token = {9, 9};
+  ASSERT_THAT(receiver_->Admit({link, token, 1000}, &sink_), IsOk());
+  const auto try_as = [&](LinkName as, Bytes16 with) {
+    return sender_->Connect({as, receiver_->address(), with, 1000},
+                            RealClock()->Now() + absl::Seconds(5));
+  };
+  Bytes16 near_miss = token;
+  near_miss[15] ^= 1;
+  EXPECT_THAT(try_as(link, near_miss), StatusIs(Code::kPermissionDenied));
+  EXPECT_THAT(try_as({77, 1}, token), StatusIs(Code::kPermissionDenied)) << "an older epoch";
+  EXPECT_THAT(try_as({77, 3}, token), StatusIs(Code::kPermissionDenied));
+  EXPECT_THAT(try_as({78, 2}, token), StatusIs(Code::kPermissionDenied));
+  EXPECT_THAT(try_as({78, 2}, {}), StatusIs(Code::kPermissionDenied)) << "unknown, token of zeroes";
+  ASSERT_OK_AND_ASSIGN(push_, try_as(link, token));
+  EXPECT_THAT(try_as(link, token), StatusIs(Code::kPermissionDenied)) << "one connection a link";
+}
+
+TEST_P(TransportConformance, ALinkComesBackWithANewEpoch) {
+  LinkUp(1'000, {77, 1});
+  EXPECT_THAT(receiver_->Admit({{77, 2}, {}, 1000}, &sink_), StatusIs(Code::kAlreadyExists));
+  receiver_->Retire({77, 2});  // not this one: nothing happens
+  ASSERT_THAT(Push(RandomBytes(900, 1)), IsOk());
+  receiver_->Retire({77, 1});
+  LinkUp(1'000, {77, 2});
+  ASSERT_THAT(Push(RandomBytes(900, 1)), IsOk());
+  EXPECT_EQ(sink_.WaitForFrames(2).size(), 2u);
+}
+
+TEST_P(TransportConformance, NobodyThereIsUnavailable) {
+  const std::string address = receiver_->address();
+  receiver_.reset();
+  EXPECT_THAT(sender_->Connect({{1, 1}, address, {}, 1000}, RealClock()->Now() + absl::Seconds(5)),
+              StatusIs(Code::kUnavailable));
+}
+
+TEST_P(TransportConformance, CapabilitiesAreSensible) {
+  const TransportCapabilities& can = sender_->capabilities();
+  EXPECT_EQ(can.name, GetParam().name);
+  EXPECT_GE(can.max_window_bytes, 64u << 20);
+  EXPECT_GT(can.best_frame_bytes, 0u);
+  EXPECT_THAT(receiver_->Admit({{1, 1}, {}, can.max_window_bytes + 1}, &sink_),
+              StatusIs(Code::kInvalidArgument));
+  EXPECT_THAT(receiver_->Admit({{1, 1}, {}, 0}, &sink_), StatusIs(Code::kInvalidArgument));
+}
+
+INSTANTIATE_TEST_SUITE_P(Transports, TransportConformance,
+                         testing::Values(TransportUnderTest{"tcp",
+                                                            [] { return *MakeTcpTransport({}); }}),
+                         [](const auto& info) { return info.param.name; });
+
+}  // namespace
+}  // namespace tandem
