@@ -1,0 +1,28 @@
+#pragma once
+#include <memory>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "tandem/config/v1/server.pb.h"
+
+namespace grpc {
+class Channel;
+}
+
+namespace tandem {
+
+// What a process that calls another needs to know.
+struct ChannelOptions {
+  config::v1::ClientTlsConfig tls;     // without ca_file: no TLS
+  std::string tls_option;              // where `tls` is in the configuration, for errors
+  size_t max_message_bytes = 4 << 20;  // of one message, received or sent
+};
+
+// A channel to "host:port" with keepalive pings every 10 s, so that a peer that vanished without a
+// word is noticed within 20 s, calls or none. It has a connection of its own, which no other
+// channel shares. Connects when first used; no proxy from the environment is used.
+//   errors  InvalidArgument as ReadTls
+absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& target,
+                                                           const ChannelOptions& options);
+
+}  // namespace tandem
