@@ -6,6 +6,7 @@
 
 #include "base/config.h"
 #include "base/config_value.h"
+#include "base/metric_list.h"
 #include "tandem/config/v1/router.pb.h"
 #include "tandem/config/v1/worker.pb.h"
 
@@ -52,6 +53,16 @@ TEST(Docs, ConfigurationPageIsFresh) {
   ExpectFresh("CONFIG.md",
               ConfigMarkdown({{"tandem-router", config::v1::RouterConfig::descriptor()},
                               {"tandem-worker", config::v1::WorkerConfig::descriptor()}}));
+}
+
+TEST(Docs, MetricsPageIsFresh) {
+  MetricRegistry router, worker;
+  const RouterMetrics router_metrics(&router);
+  DeclareBuildInfo(&router, "tandem-router");
+  const WorkerMetrics worker_metrics(&worker);
+  DeclareBuildInfo(&worker, "tandem-worker");
+  ExpectFresh("METRICS.md",
+              MetricsMarkdown({{"tandem-router", &router}, {"tandem-worker", &worker}}));
 }
 
 }  // namespace

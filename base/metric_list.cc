@@ -1,0 +1,165 @@
+#include "base/metric_list.h"
+
+namespace tandem {
+namespace {
+
+// The bounds that dashboards made for vLLM expect, in seconds.
+const std::vector<double>& FirstTokenBuckets() {
+  static const auto* const buckets =
+      new std::vector<double>{0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75,
+                              1,     2.5,   5,    7.5,  10,   20,   40,   80,  160,  640, 2560};
+  return *buckets;
+}
+
+const std::vector<double>& TokenLatencyBuckets() {
+  static const auto* const buckets =
+      new std::vector<double>{0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5,
+                              0.75, 1,     2.5,  5,     7.5, 10,   20,  40,  80};
+  return *buckets;
+}
+
+const std::vector<double>& RequestBuckets() {
+  static const auto* const buckets = new std::vector<double>{
+      0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680};
+  return *buckets;
+}
+
+const std::vector<double>& TokenCountBuckets() {
+  static const auto* const buckets =
+      new std::vector<double>{1,    2,    5,    10,    20,    50,    100,    200,    500,
+                              1000, 2000, 5000, 10000, 20000, 50000, 100000, 200000, 500000};
+  return *buckets;
+}
+
+// Steps and handoffs on one machine take from tens of microseconds to seconds.
+const std::vector<double>& StepBuckets() {
+  static const auto* const buckets =
+      new std::vector<double>{0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
+                              0.05,   0.1,     0.25,   0.5,   1,      2.5,   5,    10};
+  return *buckets;
+}
+
+}  // namespace
+
+RouterMetrics::RouterMetrics(MetricRegistry* registry)
+    : requests(registry->NewCounter(
+          "tandem_requests_total",
+          "Requests that ended, by the gRPC code they ended with. `model` is `unknown` where none "
+          "is served by the name that was asked for.",
+          {"model", "api", "code"})),
+      request_duration(
+          registry->NewHistogram("tandem_request_duration_seconds",
+                                 "From the arrival of a request to its last message, in seconds.",
+                                 {"model"}, RequestBuckets())),
+      time_to_first_token(
+          registry->NewHistogram("tandem_time_to_first_token_seconds",
+                                 "From the arrival of a request to its first token, in seconds.",
+                                 {"model"}, FirstTokenBuckets())),
+      inter_token_latency(registry->NewHistogram("tandem_inter_token_latency_seconds",
+                                                 "Between two tokens of one output, in seconds.",
+                                                 {"model"}, TokenLatencyBuckets())),
+      queue_time(
+          registry->NewHistogram("tandem_request_queue_time_seconds",
+                                 "How long requests waited for a worker with room, in seconds.",
+                                 {"model"}, RequestBuckets())),
+      prompt_tokens(registry->NewHistogram("tandem_request_prompt_tokens",
+                                           "Tokens of a request's prompt.", {"model"},
+                                           TokenCountBuckets())),
+      generated_tokens(registry->NewHistogram("tandem_request_generation_tokens",
+                                              "Tokens of a request's outputs together.", {"model"},
+                                              TokenCountBuckets())),
+      tokens(registry->NewCounter(
+          "tandem_tokens_total",
+          "Tokens of requests that ended. `type` is input, cached (the part of input that was not "
+          "computed again), output, or reasoning (the part of output).",
+          {"model", "type"})),
+      requests_inflight(
+          registry->NewGauge("tandem_requests_inflight", "Requests that are being served.", {})
+              .With({})),
+      queue_depth(registry->NewGauge("tandem_queue_depth",
+                                     "Requests that wait for a worker with room.", {"model"})),
+      retries(registry->NewCounter(
+          "tandem_request_retries_total",
+          "Attempts after the first, for requests whose worker refused, failed or vanished.",
+          {"model"})),
+      client_pauses(registry
+                        ->NewCounter("tandem_client_pauses_total",
+                                     "Requests paused because their client read too slowly.", {})
+                        .With({})),
+      slow_client_cancels(
+          registry
+              ->NewCounter("tandem_slow_client_cancels_total",
+                           "Requests cancelled because they stayed paused for too long.", {})
+              .With({})),
+      token_conflicts(
+          registry
+              ->NewCounter("tandem_token_conflicts_total",
+                           "Tokens that two workers reported differently for one place of one "
+                           "output. Anything but 0 is a bug.",
+                           {})
+              .With({})),
+      workers(registry->NewGauge(
+          "tandem_workers",
+          "Workers that the router knows. `state` is connected, draining or unreachable.",
+          {"role", "state"})) {}
+
+WorkerMetrics::WorkerMetrics(MetricRegistry* registry)
+    : requests_waiting(registry->NewGauge("tandem_worker_requests_waiting",
+                                          "Requests that wait to be scheduled.", {"model"})),
+      requests_running(registry->NewGauge("tandem_worker_requests_running",
+                                          "Requests in the running batch.", {"model"})),
+      kv_cache_usage(registry->NewGauge("tandem_worker_kv_cache_usage_ratio",
+                                        "Share of the KV blocks in use, from 0 to 1.", {"model"})),
+      kv_blocks(registry->NewGauge("tandem_worker_kv_blocks",
+                                   "KV blocks by state: free, filling or ready.",
+                                   {"model", "state"})),
+      cache_config(registry->NewGauge(
+          "vllm:cache_config_info",
+          "Tokens of a KV block and the number of blocks, as labels; the value is 1.",
+          {"block_size", "num_gpu_blocks"})),
+      step_duration(registry->NewHistogram("tandem_worker_step_duration_seconds",
+                                           "How long an engine step took, in seconds.", {"model"},
+                                           StepBuckets())),
+      step_tokens(registry->NewHistogram("tandem_worker_step_tokens",
+                                         "Tokens computed in an engine step.", {"model"},
+                                         TokenCountBuckets())),
+      tokens(registry->NewCounter("tandem_worker_tokens_total",
+                                  "Tokens computed. `type` is prompt or generated.",
+                                  {"model", "type"})),
+      sequences(registry->NewCounter("tandem_worker_sequences_total",
+                                     "Outputs that ended here. `finish_reason` is stop, length, "
+                                     "time_limit, cancelled, handed_off or error.",
+                                     {"model", "finish_reason"})),
+      preemptions(registry->NewCounter("tandem_worker_preemptions_total",
+                                       "Sequences that lost their blocks and were put back in the "
+                                       "queue.",
+                                       {"model"})),
+      handoffs(registry->NewCounter(
+          "tandem_handoffs_total",
+          "Requests whose KV moved between workers. `direction` is sent or received; `outcome` is "
+          "complete, refused, aborted or failed.",
+          {"direction", "outcome"})),
+      handoff_bytes(registry->NewCounter("tandem_handoff_bytes_total",
+                                         "KV bytes moved between workers.", {"direction"})),
+      handoff_duration(registry->NewHistogram(
+          "tandem_handoff_duration_seconds",
+          "From the reservation of the blocks to the end of the handoff, in seconds.",
+          {"direction"}, StepBuckets())),
+      links(registry->NewGauge("tandem_links", "Other workers that this one is linked with.", {})
+                .With({})),
+      sessions(registry->NewGauge("tandem_worker_sessions", "Routers that are connected.", {})
+                   .With({})) {
+  registry->NewAlias("vllm:num_requests_waiting", "tandem_worker_requests_waiting");
+  registry->NewAlias("vllm:num_requests_running", "tandem_worker_requests_running");
+  registry->NewAlias("vllm:kv_cache_usage_perc", "tandem_worker_kv_cache_usage_ratio");
+}
+
+void DeclareBuildInfo(MetricRegistry* registry, const std::string& process) {
+  registry
+      ->NewGauge("tandem_build_info", "The version that runs, as a label; the value is 1.",
+                 {"process", "version"})
+      .With({process, TANDEM_VERSION})
+      .Set(1);
+}
+
+}  // namespace tandem
