@@ -1,0 +1,153 @@
+#include "client/cli/flags.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "base/nearest.h"
+#include "base/status.h"
+
+namespace tandem::cli {
+namespace {
+
+template <typename T>
+absl::StatusOr<T> Integer(absl::string_view text) {
+  T value = 0;
+  if (absl::SimpleAtoi(text, &value)) return value;
+  return absl::InvalidArgumentError(absl::StrCat("\"", text, "\" is not a whole number in range"));
+}
+
+template <typename T>
+std::function<absl::Status(absl::string_view)> IntegerInto(absl::optional<T>* to) {
+  return [to](absl::string_view text) {
+    ASSIGN_OR_RETURN(*to, Integer<T>(text));
+    return absl::OkStatus();
+  };
+}
+
+}  // namespace
+
+void Flags::Text(absl::string_view name, absl::string_view value, absl::string_view doc,
+                 std::string* to) {
+  flags_.push_back({absl::StrCat("--", name), std::string(value), std::string(doc),
+                    [to](absl::string_view text) {
+                      *to = std::string(text);
+                      return absl::OkStatus();
+                    }});
+}
+
+void Flags::Texts(absl::string_view name, absl::string_view value, absl::string_view doc,
+                  std::vector<std::string>* to) {
+  flags_.push_back({absl::StrCat("--", name), std::string(value), std::string(doc),
+                    [to](absl::string_view text) {
+                      to->emplace_back(text);
+                      return absl::OkStatus();
+                    }});
+}
+
+void Flags::Switch(absl::string_view name, absl::string_view doc, bool* to) {
+  flags_.push_back({absl::StrCat("--", name), "", std::string(doc), [to](absl::string_view) {
+                      *to = true;
+                      return absl::OkStatus();
+                    }});
+}
+
+void Flags::Count(absl::string_view name, absl::string_view value, absl::string_view doc,
+                  absl::optional<uint32_t>* to) {
+  flags_.push_back(
+      {absl::StrCat("--", name), std::string(value), std::string(doc), IntegerInto(to)});
+}
+
+void Flags::Seed(absl::string_view name, absl::string_view value, absl::string_view doc,
+                 absl::optional<uint64_t>* to) {
+  flags_.push_back(
+      {absl::StrCat("--", name), std::string(value), std::string(doc), IntegerInto(to)});
+}
+
+void Flags::Real(absl::string_view name, absl::string_view value, absl::string_view doc,
+                 absl::optional<float>* to) {
+  flags_.push_back({absl::StrCat("--", name), std::string(value), std::string(doc),
+                    [to](absl::string_view text) {
+                      float number = 0;
+                      if (!absl::SimpleAtof(text, &number)) {
+                        return absl::InvalidArgumentError(
+                            absl::StrCat("\"", text, "\" is not a number"));
+                      }
+                      *to = number;
+                      return absl::OkStatus();
+                    }});
+}
+
+void Flags::Ids(absl::string_view name, absl::string_view value, absl::string_view doc,
+                std::vector<int32_t>* to) {
+  flags_.push_back({absl::StrCat("--", name), std::string(value), std::string(doc),
+                    [to](absl::string_view text) {
+                      to->clear();
+                      for (absl::string_view id : absl::StrSplit(text, ',')) {
+                        ASSIGN_OR_RETURN(const int32_t token, Integer<int32_t>(id));
+                        to->push_back(token);
+                      }
+                      return absl::OkStatus();
+                    }});
+}
+
+absl::StatusOr<const Flags::Flag*> Flags::Find(absl::string_view name) const {
+  std::vector<std::string> names;
+  for (const Flag& flag : flags_) {
+    if (flag.name == name) return &flag;
+    names.push_back(flag.name);
+  }
+  names.push_back("--help");
+  return absl::InvalidArgumentError(
+      absl::StrCat("unknown flag ", name, "; ", Suggest(name, names)));
+}
+
+absl::StatusOr<std::vector<std::string>> Flags::Parse(absl::Span<const std::string> args) const {
+  std::vector<std::string> rest;
+  for (size_t i = 0; i < args.size(); ++i) {
+    const absl::string_view arg = args[i];
+    if (arg == "--") {
+      rest.insert(rest.end(), args.begin() + i + 1, args.end());
+      break;
+    }
+    if (arg.size() < 2 || arg[0] != '-') {
+      rest.emplace_back(arg);
+      continue;
+    }
+    const size_t equals = arg.find('=');
+    ASSIGN_OR_RETURN(const Flag* flag, Find(arg.substr(0, equals)));
+    absl::string_view value;
+    if (equals != absl::string_view::npos) {
+      if (flag->value.empty()) {
+        return absl::InvalidArgumentError(absl::StrCat(flag->name, " takes no value"));
+      }
+      value = arg.substr(equals + 1);
+    } else if (!flag->value.empty()) {
+      if (++i == args.size()) {
+        return absl::InvalidArgumentError(
+            absl::StrCat(flag->name, " needs a value, ", flag->value));
+      }
+      value = args[i];
+    }
+    RETURN_IF_ERROR(Annotate(flag->set(value), flag->name));
+  }
+  return rest;
+}
+
+std::string Flags::Help() const {
+  size_t width = 0;
+  for (const Flag& flag : flags_) {
+    width = std::max(width, flag.name.size() + flag.value.size() + 1);
+  }
+  std::string help;
+  for (const Flag& flag : flags_) {
+    std::string left = absl::StrCat(flag.name, " ", flag.value);
+    left.resize(width, ' ');
+    absl::StrAppend(&help, "  ", left, "  ", flag.doc, "\n");
+  }
+  return help;
+}
+
+}  // namespace tandem::cli

@@ -1,0 +1,83 @@
+#include "client/client.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <chrono>
+#include <utility>
+
+#include "base/grpc_channel.h"
+#include "base/grpc_status.h"
+#include "base/status.h"
+#include "tandem/inference/v1/inference.grpc.pb.h"
+
+namespace tandem {
+namespace v1 = inference::v1;
+namespace {
+
+constexpr size_t kMessageBytesMax = 64 << 20;
+
+std::chrono::system_clock::time_point Deadline(absl::Duration from_now) {
+  return absl::ToChronoTime(absl::Now() + from_now);
+}
+
+}  // namespace
+
+struct Client::Connection {
+  explicit Connection(std::shared_ptr<grpc::Channel> to)
+      : channel(std::move(to)), stub(v1::InferenceService::NewStub(channel)) {}
+
+  const std::shared_ptr<grpc::Channel> channel;
+  const std::unique_ptr<v1::InferenceService::Stub> stub;
+};
+
+absl::StatusOr<std::unique_ptr<Client>> Client::Create(Options options) {
+  ASSIGN_OR_RETURN(auto channel,
+                   MakeChannel(options.endpoint, {.max_message_bytes = kMessageBytesMax}));
+  return std::unique_ptr<Client>(
+      new Client(std::move(options), std::make_unique<Connection>(std::move(channel))));
+}
+
+Client::Client(Options options, std::unique_ptr<Connection> connection)
+    : options_(std::move(options)), connection_(std::move(connection)) {}
+Client::~Client() = default;
+
+absl::Status Client::WaitUntilConnected() {
+  grpc::Channel& channel = *connection_->channel;
+  const auto deadline = Deadline(options_.connect_timeout);
+  bool in_time = true;
+  grpc_connectivity_state state = channel.GetState(/*try_to_connect=*/true);
+  // A refused connection ends the wait: who asks a cluster that is still starting can ask again.
+  while (state != GRPC_CHANNEL_READY && state != GRPC_CHANNEL_TRANSIENT_FAILURE && in_time) {
+    in_time = channel.WaitForStateChange(state, deadline);
+    state = channel.GetState(/*try_to_connect=*/true);
+  }
+  if (state == GRPC_CHANNEL_READY) return absl::OkStatus();
+  return absl::UnavailableError(
+      absl::StrCat("nothing answers at ", options_.endpoint,
+                   "; is a cluster running (tandem serve), and is the endpoint right?"));
+}
+
+absl::Status Client::Generate(const v1::GenerateRequest& request, OnResponse on_response) {
+  RETURN_IF_ERROR(WaitUntilConnected());
+  grpc::ClientContext context;
+  const auto reader = connection_->stub->Generate(&context, request);
+  v1::GenerateResponse response;
+  bool wanted = true;
+  while (wanted && reader->Read(&response)) wanted = on_response(response);
+  if (!wanted) context.TryCancel();
+  const absl::Status status = FromGrpcStatus(reader->Finish());
+  return wanted ? status : absl::CancelledError("stopped by the reader");
+}
+
+absl::StatusOr<v1::ListModelsResponse> Client::ListModels() {
+  RETURN_IF_ERROR(WaitUntilConnected());
+  grpc::ClientContext context;
+  context.set_deadline(Deadline(options_.connect_timeout));
+  v1::ListModelsRequest request;
+  request.set_page_size(1000);
+  v1::ListModelsResponse response;
+  RETURN_IF_ERROR(FromGrpcStatus(connection_->stub->ListModels(&context, request, &response)));
+  return response;
+}
+
+}  // namespace tandem

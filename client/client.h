@@ -1,0 +1,45 @@
+#pragma once
+#include <memory>
+#include <string>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "tandem/inference/v1/inference.pb.h"
+
+namespace tandem {
+
+// A connection to a Tandem router.
+//   errors  those of the router, with their details (base/grpc_status.h: DetailOf); Unavailable
+//           names the endpoint when nothing answers there
+//   threads any; each call blocks its own
+class Client {
+ public:
+  struct Options {
+    std::string endpoint = "127.0.0.1:9000";
+    absl::Duration connect_timeout = absl::Seconds(10);  // also of the short calls, as a whole
+  };
+  // Takes one message of the answer; false cancels the request.
+  using OnResponse = absl::FunctionRef<bool(const inference::v1::GenerateResponse&)>;
+
+  // Connects with the first call.
+  static absl::StatusOr<std::unique_ptr<Client>> Create(Options options);
+  ~Client();
+
+  // Calls `on_response` for each message in order, on the caller's thread, and returns when the
+  // stream has ended: Cancelled if that was because `on_response` said so. A reader that takes its
+  // time slows this stream and no other.
+  absl::Status Generate(const inference::v1::GenerateRequest& request, OnResponse on_response);
+
+  absl::StatusOr<inference::v1::ListModelsResponse> ListModels();
+
+ private:
+  struct Connection;
+  Client(Options options, std::unique_ptr<Connection> connection);
+  absl::Status WaitUntilConnected();
+
+  const Options options_;
+  const std::unique_ptr<Connection> connection_;
+};
+
+}  // namespace tandem
