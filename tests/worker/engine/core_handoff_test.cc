@@ -1,0 +1,230 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/support/status_matchers.h"
+#include "tests/worker/engine/fake_handoff.h"
+#include "tests/worker/engine/harness.h"
+
+namespace tandem {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+// A prefill worker, a decode worker and the handoff between them.
+struct Pair {
+  Pair() : handoff(prefill.model.kv(), decode.model.kv()) {
+    prefill.Connect(&handoff, nullptr);
+    decode.Connect(nullptr, &handoff);
+  }
+  ~Pair() {
+    EXPECT_THAT(handoff.faults, IsEmpty());
+    for (CoreHarness* h : {&prefill, &decode}) {
+      EXPECT_THAT(h->sink->faults, IsEmpty());
+      EXPECT_THAT(h->model.faults, IsEmpty());
+    }
+  }
+  void Submit(EngineRequest request) {
+    request.role = Role::kPrefill;
+    request.peer = "decode:1";
+    prefill.Submit(request);
+    request.role = Role::kDecode;
+    request.peer = "";
+    decode.Submit(std::move(request));
+  }
+  void Turn() {
+    prefill.Turn();
+    decode.Turn();
+    handoff.Deliver();
+  }
+  void RunDry() {
+    for (int i = 0; i < 300; ++i) Turn();
+  }
+  void ExpectAllFree() {
+    EXPECT_EQ(prefill.pool->free_blocks(), prefill.pool->blocks());
+    EXPECT_EQ(decode.pool->free_blocks(), decode.pool->blocks());
+    EXPECT_EQ(handoff.open(), 0u);
+  }
+
+  CoreHarness prefill, decode;
+  FakeHandoff handoff;
+};
+
+EngineRequest Detailed(uint64_t handle, uint32_t prompt, uint32_t max_tokens) {
+  EngineRequest request = ToyRequest(handle, prompt, max_tokens);
+  request.logprobs = 2;
+  request.prompt_logprobs = 1;
+  return request;
+}
+
+TEST(EngineHandoff, SplitEqualsUnifiedTokenForToken) {
+  Pair pair;
+  std::vector<EngineRequest> requests;
+  for (uint64_t handle = 1; handle <= 8; ++handle) {
+    requests.push_back(Detailed(handle, 1 + handle * 23 % 90, 12));
+    pair.Submit(requests.back());
+  }
+  pair.RunDry();
+  for (const EngineRequest& request : requests) {
+    SCOPED_TRACE(request.handle);
+    const ToyAnswer want = ExpectedAnswer(request);
+    const Heard& p = pair.prefill.sink->heard[request.handle];
+    const Heard& d = pair.decode.sink->heard[request.handle];
+    EXPECT_EQ(d.token_ids, want.token_ids) << "index 0 is told again by the decode worker";
+    EXPECT_THAT(p.token_ids, ElementsAre(want.token_ids[0]));
+    EXPECT_EQ(p.prompt_logprobs, want.prompt_logprobs);
+    ASSERT_EQ(p.logprobs.size(), 1u);
+    EXPECT_EQ(p.logprobs[0], want.logprobs[0]);
+    EXPECT_EQ(d.logprobs,
+              (std::vector<PositionLogprobs>(want.logprobs.begin() + 1, want.logprobs.end())));
+    EXPECT_THAT(d.prompt_logprobs, IsEmpty());
+    EXPECT_EQ(d.finish->reason, FinishReason::kLength);
+    EXPECT_FALSE(p.finish.has_value());
+    ASSERT_TRUE(p.handoff.has_value());
+    EXPECT_GT(p.handoff->bytes, 0u);
+  }
+  pair.ExpectAllFree();
+}
+
+TEST(EngineHandoff, AFirstTokenThatEndsTheOutputEndsItAtBothWithOneAnswer) {
+  Pair pair;
+  pair.Submit(ToyRequest(1, 20, 1));
+  EngineRequest stopping = ToyRequest(2, 20, 50);
+  stopping.stop_ids = ExpectedAnswer(stopping).token_ids;
+  stopping.stop_ids.resize(1);
+  pair.Submit(stopping);
+  pair.RunDry();
+  for (uint64_t handle = 1; handle <= 2; ++handle) {
+    const Heard& p = pair.prefill.sink->heard[handle];
+    const Heard& d = pair.decode.sink->heard[handle];
+    EXPECT_EQ(p.token_ids, d.token_ids);
+    EXPECT_EQ(p.finish, d.finish);
+    ASSERT_TRUE(p.finish.has_value());
+    EXPECT_EQ(p.finish->reason, handle == 1 ? FinishReason::kLength : FinishReason::kStop);
+    EXPECT_TRUE(p.handoff.has_value());
+  }
+  EXPECT_EQ(pair.decode.core->step_number(), 0u) << "there was nothing to decode";
+  pair.ExpectAllFree();
+}
+
+TEST(EngineHandoff, BlocksStayUntilTheHandoffLetsGo) {
+  Pair pair;
+  pair.Submit(ToyRequest(1, 40, 8));
+  pair.prefill.Turn();
+  pair.decode.Turn();
+  pair.prefill.core->Cancel(CoreHarness::kSession, 1);
+  pair.decode.core->Cancel(CoreHarness::kSession, 1);
+  pair.prefill.Turn();
+  pair.decode.Turn();
+  EXPECT_EQ(pair.prefill.sink->heard[1].finish->reason, FinishReason::kCancelled);
+  EXPECT_EQ(pair.decode.sink->heard[1].finish->reason, FinishReason::kCancelled);
+  EXPECT_LT(pair.prefill.pool->free_blocks(), pair.prefill.pool->blocks());
+  EXPECT_LT(pair.decode.pool->free_blocks(), pair.decode.pool->blocks());
+  pair.handoff.Deliver();
+  pair.prefill.Turn();
+  pair.decode.Turn();
+  pair.ExpectAllFree();
+}
+
+TEST(EngineHandoff, AFailedHandoffIsAnErrorWithItsCauseAtEachSide) {
+  Pair pair;
+  pair.Submit(ToyRequest(1, 40, 8));
+  pair.prefill.Turn();
+  pair.decode.Turn();
+  ASSERT_TRUE(pair.handoff.FailSend({"r1", 0}, absl::UnavailableError("decode:1 is full")));
+  ASSERT_TRUE(pair.handoff.FailReceive({"r1", 0}, absl::AbortedError("the sender gave up")));
+  pair.prefill.Turn();
+  pair.decode.Turn();
+  EXPECT_THAT(
+      pair.prefill.sink->heard[1].error,
+      StatusIs(absl::StatusCode::kUnavailable, HasSubstr("handoff to decode:1: decode:1 is full")));
+  EXPECT_THAT(pair.decode.sink->heard[1].error,
+              StatusIs(absl::StatusCode::kAborted, HasSubstr("the sender gave up")));
+  pair.ExpectAllFree();
+}
+
+TEST(EngineHandoff, FailsWhileThePromptIsStillComputed) {
+  Pair pair;
+  pair.Submit(ToyRequest(1, 100, 8));
+  pair.prefill.Turn();
+  EXPECT_THAT(pair.prefill.sink->heard[1].token_ids, IsEmpty());
+  ASSERT_TRUE(pair.handoff.FailSend({"r1", 0}, absl::FailedPreconditionError("kv_abi differs")));
+  pair.prefill.Turn();
+  EXPECT_THAT(pair.prefill.sink->heard[1].error,
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("kv_abi differs")));
+  EXPECT_EQ(pair.prefill.pool->free_blocks(), pair.prefill.pool->blocks());
+  pair.decode.Turn();
+  pair.decode.core->CloseSession(CoreHarness::kSession);
+  pair.RunDry();
+  pair.ExpectAllFree();
+}
+
+TEST(EngineHandoff, WorkersThatDisagreeAboutTheEndAreAnAlarm) {
+  Pair pair;
+  EngineRequest request = ToyRequest(1, 20, 8);
+  request.role = Role::kPrefill;
+  pair.prefill.Submit(request);
+  request.role = Role::kDecode;
+  request.max_tokens = 1;
+  pair.decode.Submit(request);
+  pair.RunDry();
+  EXPECT_THAT(pair.decode.sink->heard[1].error,
+              StatusIs(absl::StatusCode::kInternal, HasSubstr("disagree")));
+  pair.ExpectAllFree();
+}
+
+TEST(EngineHandoff, DeadlinesEndBothSides) {
+  Pair pair;
+  EngineRequest request = ToyRequest(1, 40, 8);
+  request.deadline = pair.prefill.clock.Now() + absl::Seconds(1);
+  pair.Submit(request);
+  pair.prefill.Turn();
+  pair.decode.Turn();
+  pair.prefill.clock.Advance(absl::Seconds(1));
+  pair.decode.clock.Advance(absl::Seconds(1));
+  pair.RunDry();
+  EXPECT_THAT(pair.prefill.sink->heard[1].error,
+              StatusIs(absl::StatusCode::kDeadlineExceeded, HasSubstr("sending")));
+  EXPECT_THAT(pair.decode.sink->heard[1].error,
+              StatusIs(absl::StatusCode::kDeadlineExceeded, HasSubstr("awaiting KV")));
+  pair.ExpectAllFree();
+}
+
+TEST(EngineHandoff, AReassignedPrefillIsNotComputedAgain) {
+  for (const int turns : {1, 3}) {  // while computing, and after it
+    Pair pair;
+    const EngineRequest request = Detailed(1, 100, 8);
+    EngineRequest prefill = request;
+    prefill.role = Role::kPrefill;
+    prefill.peer = "dead:1";
+    pair.prefill.Submit(prefill);
+    for (int i = 0; i < turns; ++i) pair.prefill.Turn();
+    EngineRequest decode = request;
+    decode.role = Role::kDecode;
+    decode.attempt = 1;
+    pair.decode.Submit(decode);
+    pair.prefill.core->Reassign(CoreHarness::kSession, 1, 1, "alive:1");
+    pair.prefill.core->Reassign(CoreHarness::kSession, 1, 1, "stale:1");
+    pair.RunDry();
+    EXPECT_THAT(pair.handoff.peers, ElementsAre("dead:1", "alive:1"));
+    EXPECT_EQ(pair.decode.sink->heard[1].token_ids, ExpectedAnswer(request).token_ids);
+    EXPECT_TRUE(pair.prefill.sink->heard[1].handoff.has_value());
+    pair.ExpectAllFree();
+  }
+}
+
+TEST(EngineHandoff, RolesThatNeedAMissingPartAreRefused) {
+  CoreHarness h;
+  EngineRequest request = ToyRequest(1, 4, 4);
+  request.role = Role::kPrefill;
+  h.Submit(request);
+  request.handle = 2;
+  request.role = Role::kDecode;
+  h.Submit(request);
+  EXPECT_THAT(h.sink->heard[1].refusal, StatusIs(absl::StatusCode::kFailedPrecondition));
+  EXPECT_THAT(h.sink->heard[2].refusal, StatusIs(absl::StatusCode::kFailedPrecondition));
+}
+
+}  // namespace
+}  // namespace tandem

@@ -1,0 +1,194 @@
+// Thousands of requests under virtual time, with cancels, pauses, deadlines, sessions that break
+// and handoffs that fail: whatever happens, each request ends once, and no block is lost.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "tests/worker/engine/fake_handoff.h"
+#include "tests/worker/engine/harness.h"
+
+namespace tandem {
+namespace {
+
+using ::testing::IsEmpty;
+
+class Walk {
+ public:
+  explicit Walk(uint64_t seed) : rng_(seed), handoff_(prefill_.model.kv(), decode_.model.kv()) {
+    prefill_.Connect(&handoff_, nullptr);
+    decode_.Connect(nullptr, &handoff_);
+  }
+
+  void Run(uint64_t requests) {
+    while (last_handle_ < requests) {
+      if (Chance(40)) Arrive();
+      if (Chance(8)) Disturb();
+      Turn();
+    }
+    for (const auto& [handle, request] : requests_) {
+      for (CoreHarness* h : {&prefill_, &decode_}) {
+        h->core->SetPaused(CoreHarness::kSession, handle, false);
+      }
+    }
+    for (int i = 0; i < 20000 && !Quiet(); ++i) Turn();
+  }
+
+  void Check() {
+    EXPECT_EQ(prefill_.pool->free_blocks(), prefill_.pool->blocks());
+    EXPECT_EQ(decode_.pool->free_blocks(), decode_.pool->blocks());
+    EXPECT_THAT(handoff_.faults, IsEmpty());
+    for (CoreHarness* h : {&prefill_, &decode_}) {
+      EXPECT_THAT(h->sink->faults, IsEmpty());
+      EXPECT_THAT(h->model.faults, IsEmpty());
+      EXPECT_LE(h->model.largest_batch, 64);
+      EXPECT_EQ(h->core->load().waiting, 0u);
+      EXPECT_EQ(h->core->load().running, 0u);
+      for (const auto& [handle, role] : h->sink->roles) CheckHeard(*h, handle, role);
+    }
+    EXPECT_GT(complete_, requests_.size() / 4) << "the walk should not only cancel";
+  }
+
+ private:
+  bool Chance(uint32_t percent) { return rng_() % 100 < percent; }
+  uint64_t SomeHandle() { return 1 + (last_handle_ > 30 ? last_handle_ - 30 : 0) + rng_() % 30; }
+  bool Quiet() const {
+    return handoff_.open() == 0 && prefill_.core->load().running + prefill_.core->load().waiting +
+                                           decode_.core->load().running +
+                                           decode_.core->load().waiting ==
+                                       0;
+  }
+
+  void Arrive() {
+    EngineRequest request = ToyRequest(++last_handle_, 1 + rng_() % 120, 1 + rng_() % 40);
+    if (Chance(30)) request.sampling.temperature = 0;
+    if (Chance(20)) request.logprobs = rng_() % 4;
+    if (Chance(10)) request.prompt_logprobs = rng_() % 3;
+    if (Chance(30)) request.stop_ids = {0, 7, 13};
+    if (Chance(10)) request.deadline = prefill_.clock.Now() + absl::Milliseconds(rng_() % 2000);
+    requests_[request.handle] = request;
+    CoreHarness& unified = Chance(50) ? prefill_ : decode_;
+    if (Chance(50)) return unified.Submit(request);
+    EngineRequest decode = request;
+    request.role = Role::kPrefill;
+    decode.role = Role::kDecode;
+    if (!Chance(3)) prefill_.Submit(request);
+    if (!Chance(3)) decode_.Submit(decode);
+  }
+
+  void Disturb() {
+    CoreHarness& h = Chance(50) ? prefill_ : decode_;
+    switch (rng_() % 4) {
+      case 0:
+        return h.core->Cancel(CoreHarness::kSession, SomeHandle());
+      case 1:
+        return h.core->SetPaused(CoreHarness::kSession, SomeHandle(), Chance(30));
+      case 2:
+        h.sink->is_congested = Chance(20);
+        return;
+      default:
+        const std::vector<HandoffKey> keys = Chance(50) ? handoff_.sending() : handoff_.expecting();
+        if (keys.empty() || !Chance(20)) return;
+        const HandoffKey key = keys[rng_() % keys.size()];
+        // Both sides of a real handoff hear of its end sooner or later.
+        handoff_.FailSend(key, absl::DataLossError("digest"));
+        handoff_.FailReceive(key, absl::AbortedError("digest"));
+    }
+  }
+
+  void Turn() {
+    for (CoreHarness* h : {&prefill_, &decode_}) {
+      h->Turn();
+      h->clock.Advance(absl::Milliseconds(1));
+    }
+    if (Chance(60)) handoff_.Deliver();
+    // A side that waits for a peer that is not coming ends by its deadline.
+    for (const HandoffKey& key : handoff_.sending()) {
+      if (!Chance(1)) continue;
+      handoff_.FailSend(key, absl::DeadlineExceededError("no peer"));
+      handoff_.FailReceive(key, absl::DeadlineExceededError("no peer"));
+    }
+    for (const HandoffKey& key : handoff_.expecting()) {
+      if (Chance(1)) handoff_.FailReceive(key, absl::DeadlineExceededError("no peer"));
+    }
+    prefill_.sink->is_congested &= !Chance(30);
+    decode_.sink->is_congested &= !Chance(30);
+  }
+
+  void CheckHeard(CoreHarness& h, uint64_t handle, Role role) {
+    SCOPED_TRACE(testing::Message() << "request " << handle);
+    const Heard& heard = h.sink->heard[handle];
+    EXPECT_EQ(heard.accepted + heard.refused, 1);
+    EXPECT_TRUE(heard.over(role));
+    const ToyAnswer want = ExpectedAnswer(requests_[handle]);
+    ASSERT_LE(heard.token_ids.size(), want.token_ids.size());
+    EXPECT_TRUE(std::equal(heard.token_ids.begin(), heard.token_ids.end(), want.token_ids.begin()));
+    if (!heard.finish || heard.finish->reason == FinishReason::kCancelled) return;
+    ++complete_;
+    EXPECT_EQ(heard.token_ids, want.token_ids);
+    if (role == Role::kUnified) {
+      EXPECT_EQ(heard.logprobs, want.logprobs);
+    }
+  }
+
+  std::mt19937_64 rng_;
+  static constexpr EngineOptions kOptions = {
+      .max_sequences = 12, .max_queue = 40, .max_batch_tokens = 64};
+  CoreHarness prefill_{{.blocks = 48, .per_row = absl::Milliseconds(1)}, kOptions};
+  CoreHarness decode_{{.blocks = 48, .per_row = absl::Milliseconds(1)}, kOptions};
+  FakeHandoff handoff_;
+  std::map<uint64_t, EngineRequest> requests_;
+  uint64_t last_handle_ = 0;
+  size_t complete_ = 0;
+};
+
+TEST(EngineWalk, EveryRequestEndsOnceAndNoBlockIsLost) {
+  for (uint64_t i = 0; i < 4; ++i) {
+    const uint64_t seed = ::testing::UnitTest::GetInstance()->random_seed() * 10 + i;
+    SCOPED_TRACE(testing::Message() << "seed " << seed);
+    Walk walk(seed);
+    walk.Run(1500);
+    walk.Check();
+  }
+}
+
+// Records in which order requests start.
+class OrderSink final : public StepSink {
+ public:
+  void OnAccepted(uint64_t handle, uint32_t) override { order.push_back(handle); }
+  void OnRefused(uint64_t, const absl::Status&) override { ++refused; }
+  void OnStep(StepOutput) override {}
+  void OnLoad(const EngineLoad&) override {}
+  bool congested() const override { return false; }
+  std::vector<uint64_t> order;
+  int refused = 0;
+};
+
+TEST(EngineWalk, NobodyStarvesAndAllStartInOrderOfArrival) {
+  const uint64_t seed = ::testing::UnitTest::GetInstance()->random_seed();
+  SCOPED_TRACE(testing::Message() << "seed " << seed);
+  std::mt19937_64 rng(seed);
+  EngineOptions options = SmallOptions();
+  options.queue_timeout = absl::InfiniteDuration();
+  CoreHarness h({.blocks = 40, .per_row = absl::Milliseconds(1)}, options);
+  const SessionId session{2};
+  auto sink = std::make_shared<OrderSink>();
+  h.core->OpenSession(session, sink);
+  uint64_t submitted = 0;
+  while (submitted < 2000) {
+    // Long prompts among short ones, offered a little faster than they can be served.
+    while (h.core->load().waiting < 20 && submitted < 2000) {
+      const uint32_t prompt = rng() % 10 == 0 ? 300 + rng() % 200 : 1 + rng() % 30;
+      h.core->Submit(session, ToyRequest(++submitted, prompt, 1 + rng() % 30));
+    }
+    h.Turn();
+  }
+  h.RunDry();
+  EXPECT_EQ(sink->refused, 0);
+  ASSERT_EQ(sink->order.size(), 2000u);
+  EXPECT_TRUE(std::is_sorted(sink->order.begin(), sink->order.end()));
+  EXPECT_EQ(h.pool->free_blocks(), h.pool->blocks());
+}
+
+}  // namespace
+}  // namespace tandem

@@ -1,0 +1,95 @@
+#include "tests/worker/engine/harness.h"
+
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+
+namespace tandem {
+
+void RecordingSink::OnAccepted(uint64_t handle, uint32_t) {
+  if (heard[handle].accepted++ > 0) faults.push_back(absl::StrCat(handle, " accepted twice"));
+}
+
+void RecordingSink::OnRefused(uint64_t handle, const absl::Status& status) {
+  Heard& h = heard[handle];
+  if (h.accepted > 0 || h.refused++ > 0) faults.push_back(absl::StrCat(handle, " refused late"));
+  h.refusal = status;
+}
+
+void RecordingSink::OnStep(StepOutput output) {
+  ++steps;
+  if (output.sequences.empty()) faults.push_back("an empty step");
+  for (const SequenceOutput& sequence : output.sequences) Take(sequence);
+}
+
+void RecordingSink::Take(const SequenceOutput& output) {
+  Heard& h = heard[output.handle];
+  if (h.accepted != 1) faults.push_back(absl::StrCat(output.handle, " not accepted"));
+  if (h.over(roles[output.handle])) faults.push_back(absl::StrCat(output.handle, " ended twice"));
+  if (h.finish && !output.token_ids.empty()) {
+    faults.push_back(absl::StrCat(output.handle, " went on after its finish"));
+  }
+  if (output.first_index != h.token_ids.size()) {
+    faults.push_back(absl::StrCat(output.handle, " left out a token"));
+  }
+  h.token_ids.insert(h.token_ids.end(), output.token_ids.begin(), output.token_ids.end());
+  h.logprobs.insert(h.logprobs.end(), output.logprobs.begin(), output.logprobs.end());
+  h.prompt_logprobs.insert(h.prompt_logprobs.end(), output.prompt_logprobs.begin(),
+                           output.prompt_logprobs.end());
+  if (output.finish) h.finish = output.finish;
+  if (output.handoff) h.handoff = output.handoff;
+  if (!output.error.ok()) h.error = output.error;
+}
+
+CoreHarness::CoreHarness(ToyModel::Options model_options, EngineOptions engine_options)
+    : model([&] {
+        model_options.clock = &clock;
+        return model_options;
+      }()),
+      pool(*BlockPool::Create({.blocks = model_options.blocks})),
+      options(engine_options) {
+  Connect(nullptr, nullptr);
+}
+
+void CoreHarness::Connect(HandoffSender* sender, HandoffReceiver* receiver) {
+  auto created =
+      EngineCore::Create(options,
+                         {.model = &model,
+                          .pool = pool.get(),
+                          .sender = sender,
+                          .receiver = receiver,
+                          .clock = &clock},
+                         [this](EngineMessage message) { posted.push_back(std::move(message)); });
+  TANDEM_CHECK(created.ok(), created.status().ToString().c_str());
+  core = *std::move(created);
+  core->OpenSession(kSession, sink);
+}
+
+void CoreHarness::Submit(EngineRequest request) {
+  sink->roles[request.handle] = request.role;
+  core->Submit(kSession, std::move(request));
+}
+
+bool CoreHarness::Turn() {
+  for (EngineMessage& message : std::exchange(posted, {})) message(*core);
+  return core->Step();
+}
+
+void CoreHarness::RunDry(int turns) {
+  while (turns-- > 0 && Turn()) {
+  }
+}
+
+EngineRequest ToyRequest(uint64_t handle, uint32_t tokens, uint32_t max_tokens) {
+  EngineRequest request;
+  request.handle = handle;
+  request.request_id = absl::StrCat("r", handle);
+  for (uint32_t i = 0; i < tokens; ++i) {
+    request.prompt.push_back(
+        static_cast<int32_t>((handle * 31 + i * i * 7 + i) % ToyModel::kVocab));
+  }
+  request.max_tokens = max_tokens;
+  request.sampling.seed = handle;
+  return request;
+}
+
+}  // namespace tandem

@@ -1,0 +1,76 @@
+#pragma once
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "tests/support/fake_clock.h"
+#include "tests/worker/engine/toy_model.h"
+#include "worker/engine/core.h"
+
+namespace tandem {
+
+// Everything that one request was told. Breaches of the sink's contract go to `faults`.
+struct Heard {
+  int accepted = 0, refused = 0;
+  absl::Status refusal;
+  std::vector<int32_t> token_ids;
+  std::vector<PositionLogprobs> logprobs, prompt_logprobs;
+  std::optional<SequenceFinish> finish;
+  std::optional<HandoffSent> handoff;
+  absl::Status error;
+  bool over(Role role) const {
+    if (refused > 0 || !error.ok() || handoff) return true;
+    return finish && (role != Role::kPrefill || finish->reason == FinishReason::kCancelled);
+  }
+};
+
+class RecordingSink final : public StepSink {
+ public:
+  void OnAccepted(uint64_t handle, uint32_t cached_tokens) override;
+  void OnRefused(uint64_t handle, const absl::Status& status) override;
+  void OnStep(StepOutput output) override;
+  void OnLoad(const EngineLoad& load) override { last_load = load; }
+  bool congested() const override { return is_congested; }
+
+  bool is_congested = false;
+  EngineLoad last_load;
+  std::map<uint64_t, Role> roles;  // told by the test when it submits
+  std::map<uint64_t, Heard> heard;
+  std::vector<std::string> faults;
+  int steps = 0;
+
+ private:
+  void Take(const SequenceOutput& output);
+};
+
+// Fits ToyModel's default options.
+inline EngineOptions SmallOptions() { return {.max_sequences = 16, .max_batch_tokens = 64}; }
+
+// A core on a toy model and a fake clock, driven by the test.
+struct CoreHarness {
+  static constexpr SessionId kSession{1};
+
+  explicit CoreHarness(ToyModel::Options model_options = {},
+                       EngineOptions options = SmallOptions());
+  // Adds the handoff parts; before the first Submit.
+  void Connect(HandoffSender* sender, HandoffReceiver* receiver);
+  void Submit(EngineRequest request);
+  // Runs posted messages, then one step.
+  bool Turn();
+  // Until no batch runs any more; at most `turns`.
+  void RunDry(int turns = 10000);
+
+  FakeClock clock;
+  ToyModel model;
+  std::unique_ptr<BlockPool> pool;
+  EngineOptions options;
+  std::vector<EngineMessage> posted;
+  std::unique_ptr<EngineCore> core;
+  std::shared_ptr<RecordingSink> sink = std::make_shared<RecordingSink>();
+};
+
+// A request with a prompt of `tokens` tokens, different for each handle.
+EngineRequest ToyRequest(uint64_t handle, uint32_t tokens, uint32_t max_tokens);
+
+}  // namespace tandem

@@ -1,0 +1,185 @@
+#include "worker/engine/core.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "base/status.h"
+
+namespace tandem {
+
+absl::StatusOr<std::unique_ptr<EngineCore>> EngineCore::Create(
+    const EngineOptions& options, const EngineParts& parts,
+    std::function<void(EngineMessage)> post) {
+  const uint32_t block_tokens = parts.model->kv()->layout().block_tokens;
+  const uint64_t least = uint64_t{options.max_sequences} + block_tokens;
+  const auto need = [least](uint64_t value, absl::string_view name) {
+    if (value >= least) return absl::OkStatus();
+    return absl::InvalidArgumentError(absl::StrCat("engine: ", name, " is ", value,
+                                                   ", but a step with max_sequences decoding ",
+                                                   "and one block of a prompt needs ", least));
+  };
+  if (options.max_sequences < 1 || options.max_sequences > 4096) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("engine: max_sequences is ", options.max_sequences, ", want 1 to 4096"));
+  }
+  RETURN_IF_ERROR(need(options.max_batch_tokens, "max_batch_tokens"));
+  RETURN_IF_ERROR(need(parts.model->max_logit_rows(), "the model's max_logit_rows"));
+  if (options.max_batch_tokens > static_cast<uint32_t>(parts.model->max_rows())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("engine: max_batch_tokens is ", options.max_batch_tokens,
+                     ", but the model was made for ", parts.model->max_rows(), " rows"));
+  }
+  return std::unique_ptr<EngineCore>(new EngineCore(options, parts, std::move(post)));
+}
+
+EngineCore::EngineCore(const EngineOptions& options, const EngineParts& parts,
+                       std::function<void(EngineMessage)> post)
+    : options_(options),
+      parts_(parts),
+      limits_({options.max_sequences, options.max_batch_tokens,
+               static_cast<uint32_t>(parts.model->max_logit_rows()),
+               parts.model->kv()->layout().block_tokens}),
+      vocab_(static_cast<uint32_t>(parts.model->spec().vocab)),
+      post_(std::move(post)),
+      batch_(options.max_batch_tokens, options.max_sequences, limits_.block_tokens) {
+  runs_.reserve(options.max_sequences);
+  held_.reserve(options.max_sequences);
+}
+
+void EngineCore::OpenSession(SessionId session, std::shared_ptr<StepSink> sink) {
+  Session& opened = sessions_[session];
+  opened.sink = std::move(sink);
+  opened.sink->OnLoad(load());
+}
+
+void EngineCore::CloseSession(SessionId session) {
+  sessions_.erase(session);
+  std::erase_if(waiting_, [session](const auto& s) { return s->session() == session; });
+  for (const auto& sequence : held_) {
+    if (sequence->session() != session || sequence->ended()) continue;
+    AbandonHandoff(*sequence);
+    Retire(*sequence);
+  }
+  absl::erase_if(live_, [session](const auto& entry) { return entry.first.first == session; });
+  Sweep();
+}
+
+absl::Status EngineCore::CheckSubmit(SessionId session, const EngineRequest& request) const {
+  if (draining_) return absl::UnavailableError("this worker is draining");
+  if (live_.contains(Key(session, request.handle))) {
+    return absl::InternalError(absl::StrCat("handle ", request.handle, " is in use"));
+  }
+  if (request.role == Role::kPrefill && parts_.sender == nullptr) {
+    return absl::FailedPreconditionError("this worker does not hand KV over");
+  }
+  if (request.role == Role::kDecode && parts_.receiver == nullptr) {
+    return absl::FailedPreconditionError("this worker does not take KV over");
+  }
+  const uint64_t tokens = uint64_t{request.prompt.size()} + request.max_tokens;
+  const uint64_t blocks = (tokens + limits_.block_tokens - 1) / limits_.block_tokens;
+  if (blocks > parts_.pool->blocks()) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("prompt and max_tokens need ", blocks, " KV blocks of ", limits_.block_tokens,
+                     " tokens, and this worker has ", parts_.pool->blocks(), " in all"));
+  }
+  if (request.deadline <= parts_.clock->Now()) {
+    return absl::DeadlineExceededError("the deadline passed before the request could start");
+  }
+  if (waiting_.size() >= options_.max_queue) {
+    return absl::UnavailableError(
+        absl::StrCat("the queue is full: ", waiting_.size(), " requests wait for KV blocks"));
+  }
+  return absl::OkStatus();
+}
+
+void EngineCore::Submit(SessionId session, EngineRequest request) {
+  if (!sessions_.contains(session)) return;
+  if (const absl::Status status = CheckSubmit(session, request); !status.ok()) {
+    return Refuse(session, request.handle, status);
+  }
+  auto sequence =
+      std::make_unique<Sequence>(next_id_++, session, std::move(request), parts_.clock->Now());
+  live_[Key(session, sequence->request().handle)] = sequence.get();
+  waiting_.push_back(std::move(sequence));
+}
+
+void EngineCore::Refuse(SessionId session, uint64_t handle, const absl::Status& status) {
+  if (const auto it = sessions_.find(session); it != sessions_.end()) {
+    it->second.sink->OnRefused(handle, status);
+  }
+}
+
+Sequence* EngineCore::Find(SessionId session, uint64_t handle) {
+  const auto it = live_.find(Key(session, handle));
+  return it == live_.end() ? nullptr : it->second;
+}
+
+Sequence* EngineCore::FindHeld(uint64_t id) {
+  const auto it =
+      std::find_if(held_.begin(), held_.end(), [id](const auto& s) { return s->id() == id; });
+  return it == held_.end() ? nullptr : it->get();
+}
+
+void EngineCore::Cancel(SessionId session, uint64_t handle) {
+  Sequence* sequence = Find(session, handle);
+  if (sequence == nullptr) return;
+  if (sequence->state() != SequenceState::kWaiting) return EndCancelled(*sequence);
+  live_.erase(Key(session, handle));
+  std::erase_if(waiting_, [sequence](const auto& s) { return s.get() == sequence; });
+  Refuse(session, handle, absl::CancelledError("cancelled while it waited"));
+}
+
+void EngineCore::SetPaused(SessionId session, uint64_t handle, bool paused) {
+  if (Sequence* sequence = Find(session, handle)) sequence->paused = paused;
+}
+
+void EngineCore::Reassign(SessionId session, uint64_t handle, uint32_t attempt, std::string peer) {
+  Sequence* sequence = Find(session, handle);
+  if (sequence == nullptr || sequence->request().role != Role::kPrefill) return;
+  if (attempt <= sequence->request().attempt) return;
+  const bool begun = sequence->state() != SequenceState::kWaiting;
+  if (begun) AbandonHandoff(*sequence);
+  sequence->Reassign(attempt, std::move(peer));
+  if (!begun) return;
+  BeginHandoff(*sequence);
+  if (sequence->computed() > 0) {
+    for (uint32_t layer = 0; layer < parts_.model->kv()->layout().layers; ++layer) {
+      parts_.sender->LayerReady(sequence->handoff_key(), layer, sequence->computed());
+    }
+  }
+  if (sequence->state() == SequenceState::kSending) SendFirstToken(*sequence);
+}
+
+EngineLoad EngineCore::load() const {
+  const absl::Time now = parts_.clock->Now();
+  EngineLoad load;
+  load.waiting = static_cast<uint32_t>(waiting_.size());
+  load.blocks_total = parts_.pool->blocks();
+  load.blocks_free = parts_.pool->free_blocks();
+  for (const auto& sequence : waiting_) {
+    if (sequence->request().role != Role::kDecode) {
+      load.queued_prefill_tokens += sequence->prompt_tokens();
+    }
+  }
+  for (const auto& sequence : held_) {
+    if (sequence->ended()) continue;
+    ++load.running;
+    if (sequence->state() == SequenceState::kPrefilling) {
+      load.queued_prefill_tokens += sequence->pending();
+    }
+    if (sequence->request().role != Role::kPrefill) {
+      load.outstanding_decode_tokens += sequence->request().max_tokens - sequence->produced();
+    }
+  }
+  load.prefill_tokens_per_second = prefill_rate_.PerSecond(now);
+  load.decode_tokens_per_second = decode_rate_.PerSecond(now);
+  load.draining = draining_;
+  return load;
+}
+
+void EngineCore::SendLoad(const EngineLoad& load) {
+  for (auto& [id, session] : sessions_) session.sink->OnLoad(load);
+}
+
+}  // namespace tandem

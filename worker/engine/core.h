@@ -1,0 +1,154 @@
+#pragma once
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/functional/any_invocable.h"
+#include "absl/status/statusor.h"
+#include "base/clock.h"
+#include "kvstore/handoff/handoff.h"
+#include "kvstore/pool/block_pool.h"
+#include "worker/engine/batch.h"
+#include "worker/engine/output.h"
+#include "worker/engine/rate.h"
+#include "worker/engine/request.h"
+#include "worker/engine/scheduler.h"
+#include "worker/engine/sequence.h"
+#include "worker/model/model.h"
+#include "worker/sampler/sampler.h"
+
+namespace tandem {
+
+struct EngineOptions {
+  uint32_t max_sequences = 64;      // that hold blocks at once; 1 to 4096
+  uint32_t max_queue = 1024;        // that wait for blocks
+  uint32_t max_batch_tokens = 512;  // rows of a step: >= max_sequences + block_tokens
+  absl::Duration queue_timeout = absl::Seconds(30);      // longest wait for blocks
+  absl::Duration step_target = absl::Milliseconds(250);  // prompts are cut to keep steps this short
+  absl::Duration handoff_timeout = absl::Seconds(120);   // from admission to the end of the handoff
+};
+
+class EngineCore;
+using EngineMessage = absl::AnyInvocable<void(EngineCore&)>;
+
+// What an engine works with. All must outlive it; `sender` and `receiver` may be null, then the
+// roles that need them are refused.
+struct EngineParts {
+  Model* model = nullptr;
+  BlockPool* pool = nullptr;  // of model->kv()
+  HandoffSender* sender = nullptr;
+  HandoffReceiver* receiver = nullptr;
+  const Clock* clock = nullptr;
+};
+
+// All sequences of one worker and what happens to them: admission, steps, sampling, handoffs, ends.
+// docs/ENGINE.md is normative for its rules.
+//   life    a request: Submit -> OnRefused, or OnAccepted .. one end (worker/engine/output.h)
+//   errors  of one request go to its session; a failed step ends the sequences that were in it
+//   threads one (Engine's, or a test's): sinks are called on it, from Step and Submit only.
+//           Handoffs end on other threads; these only `post`
+class EngineCore {
+ public:
+  // `post` may be called by any thread, and makes the message run on the engine's thread.
+  static absl::StatusOr<std::unique_ptr<EngineCore>> Create(
+      const EngineOptions& options, const EngineParts& parts,
+      std::function<void(EngineMessage)> post);
+
+  void OpenSession(SessionId session, std::shared_ptr<StepSink> sink);
+  // Cancels all its sequences; the sink hears nothing more.
+  void CloseSession(SessionId session);
+
+  void Submit(SessionId session, EngineRequest request);
+  // An unknown handle is one that has just ended: these are then ignored.
+  void Cancel(SessionId session, uint64_t handle);
+  void SetPaused(SessionId session, uint64_t handle, bool paused);
+  void Reassign(SessionId session, uint64_t handle, uint32_t attempt, std::string peer);
+  // Refuses new requests from now on.
+  void Drain() { draining_ = true; }
+
+  // One round: ends what has expired, admits, runs one batch and tells the sessions. Returns
+  // whether a batch ran; if not, nothing will change until a message or a deadline comes.
+  bool Step();
+
+  EngineLoad load() const;
+  uint64_t step_number() const { return step_number_; }
+  // Tells every session that is open.
+  void SendLoad(const EngineLoad& load);
+
+ private:
+  using Key = std::pair<SessionId, uint64_t>;
+  struct Session {
+    std::shared_ptr<StepSink> sink;
+    StepOutput output;  // of this round
+  };
+  struct Run {  // one sequence's part of a batch
+    Sequence* sequence;
+    uint32_t rows;
+    uint32_t first_logits;  // row of the model's answer
+    BatchBuilder::Logits logits;
+  };
+  class LayerRelay;
+
+  EngineCore(const EngineOptions& options, const EngineParts& parts,
+             std::function<void(EngineMessage)> post);
+
+  absl::Status CheckSubmit(SessionId session, const EngineRequest& request) const;
+  void Refuse(SessionId session, uint64_t handle, const absl::Status& status);
+  Sequence* Find(SessionId session, uint64_t handle);
+  Sequence* FindHeld(uint64_t id);
+
+  // core_step.cc: one round.
+  void ExpireWaiting(absl::Time now);
+  void ExpireHeld(absl::Time now);
+  ScheduleEntry EntryOf(const Sequence& sequence) const;
+  Plan MakeNextPlan();
+  uint32_t BudgetTokens() const;
+  void Admit(uint32_t count);
+  void RunBatch(const Plan& plan);
+  void TakeRows(const Run& run, absl::Span<const float> logits);
+  void GatherPromptLogprobs(const Run& run, uint32_t from, absl::Span<const float> logits);
+  void TakeToken(Sequence& sequence, absl::Span<const float> row);
+  void Sweep();
+  void Flush();
+
+  // core_end.cc: reports, ends and handoffs.
+  SequenceOutput& Report(const Sequence& sequence);
+  void ReportToken(Sequence& sequence, int32_t token, std::optional<PositionLogprobs> logprobs,
+                   std::optional<SequenceFinish> finish);
+  void EndCancelled(Sequence& sequence);
+  void EndWithError(Sequence& sequence, const absl::Status& status);
+  void AbandonHandoff(Sequence& sequence);
+  void Retire(Sequence& sequence);
+  void BeginHandoff(Sequence& sequence);
+  void ExpectHandoff(Sequence& sequence);
+  void SendFirstToken(Sequence& sequence);
+  void OnSent(uint64_t id, uint32_t attempt, absl::StatusOr<HandoffSent> sent);
+  void OnReceived(uint64_t id, absl::StatusOr<HandoffReceived> received);
+  absl::Status TakeReceived(Sequence& sequence, const HandoffReceived& received);
+
+  const EngineOptions options_;
+  const EngineParts parts_;
+  const ScheduleLimits limits_;
+  const uint32_t vocab_;
+  const std::function<void(EngineMessage)> post_;
+
+  absl::flat_hash_map<SessionId, Session> sessions_;
+  absl::flat_hash_map<Key, Sequence*> live_;       // those whose end is not told yet
+  std::deque<std::unique_ptr<Sequence>> waiting_;  // in order of arrival
+  std::vector<std::unique_ptr<Sequence>> held_;    // in order of admission
+  uint64_t next_id_ = 1;
+  bool draining_ = false;
+
+  uint64_t step_number_ = 0;
+  BatchBuilder batch_;
+  std::vector<Run> runs_;
+  std::vector<ScheduleEntry> held_entries_, waiting_entries_;
+  Sampler sampler_;
+  RateMeter prefill_rate_, decode_rate_;
+};
+
+}  // namespace tandem

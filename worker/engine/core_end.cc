@@ -1,0 +1,169 @@
+// How sequences are reported and end, and their handoffs.
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "base/status.h"
+#include "worker/engine/core.h"
+
+namespace tandem {
+
+SequenceOutput& EngineCore::Report(const Sequence& sequence) {
+  std::vector<SequenceOutput>& out = sessions_[sequence.session()].output.sequences;
+  SequenceOutput& report = out.emplace_back();
+  report.handle = sequence.request().handle;
+  report.attempt = sequence.request().attempt;
+  report.first_index = sequence.produced();
+  return report;
+}
+
+void EngineCore::ReportToken(Sequence& sequence, int32_t token,
+                             std::optional<PositionLogprobs> logprobs,
+                             std::optional<SequenceFinish> finish) {
+  SequenceOutput& report = Report(sequence);
+  report.first_index = sequence.produced() - 1;
+  report.token_ids.push_back(token);
+  if (logprobs) report.logprobs.push_back(*std::move(logprobs));
+  report.prompt_logprobs = std::move(sequence.prompt_logprobs);
+  sequence.prompt_logprobs.clear();
+  report.finish = finish;
+}
+
+void EngineCore::EndCancelled(Sequence& sequence) {
+  if (sequence.told_finish) {  // the output is complete: only the handoff is dropped
+    Report(sequence).handoff = HandoffSent{};
+  } else {
+    Report(sequence).finish = SequenceFinish{FinishReason::kCancelled, std::nullopt};
+  }
+  AbandonHandoff(sequence);
+  Retire(sequence);
+}
+
+void EngineCore::EndWithError(Sequence& sequence, const absl::Status& status) {
+  if (sequence.told_finish) {
+    Report(sequence).handoff = HandoffSent{};
+  } else {
+    Report(sequence).error = status;
+  }
+  AbandonHandoff(sequence);
+  Retire(sequence);
+}
+
+void EngineCore::AbandonHandoff(Sequence& sequence) {
+  if (sequence.open_handoffs == 0) return;
+  if (sequence.request().role == Role::kPrefill) {
+    parts_.sender->Abort(sequence.handoff_key());
+  } else {
+    parts_.receiver->Cancel(sequence.handoff_key());
+  }
+}
+
+// Its end is told. The blocks go back at once, unless a handoff may still touch them.
+void EngineCore::Retire(Sequence& sequence) {
+  live_.erase(Key(sequence.session(), sequence.request().handle));
+  if (sequence.open_handoffs > 0) return sequence.Enter(SequenceState::kClosing);
+  parts_.pool->Release(sequence.blocks);
+  sequence.blocks.clear();
+  sequence.Enter(SequenceState::kFinished);
+}
+
+void EngineCore::BeginHandoff(Sequence& sequence) {
+  const uint32_t tokens = sequence.prompt_tokens();
+  const uint32_t used = (tokens + limits_.block_tokens - 1) / limits_.block_tokens;
+  const absl::Time deadline =
+      std::min(sequence.request().deadline, parts_.clock->Now() + options_.handoff_timeout);
+  ++sequence.open_handoffs;
+  parts_.sender->Begin(sequence.handoff_key(), sequence.request().peer, tokens,
+                       {sequence.blocks.begin(), sequence.blocks.begin() + used}, deadline,
+                       [post = post_, id = sequence.id(),
+                        attempt = sequence.request().attempt](absl::StatusOr<HandoffSent> sent) {
+                         post([id, attempt, sent = std::move(sent)](EngineCore& core) mutable {
+                           core.OnSent(id, attempt, std::move(sent));
+                         });
+                       });
+}
+
+void EngineCore::ExpectHandoff(Sequence& sequence) {
+  const uint32_t tokens = sequence.prompt_tokens();
+  const uint32_t used = (tokens + limits_.block_tokens - 1) / limits_.block_tokens;
+  const absl::Time deadline =
+      std::min(sequence.request().deadline, parts_.clock->Now() + options_.handoff_timeout);
+  ++sequence.open_handoffs;
+  parts_.receiver->Expect(
+      sequence.handoff_key(), tokens, {sequence.blocks.begin(), sequence.blocks.begin() + used},
+      /*held_blocks=*/0, deadline,
+      [post = post_, id = sequence.id()](absl::StatusOr<HandoffReceived> received) {
+        post([id, received = std::move(received)](EngineCore& core) mutable {
+          core.OnReceived(id, std::move(received));
+        });
+      });
+}
+
+void EngineCore::SendFirstToken(Sequence& sequence) {
+  parts_.sender->Finish(sequence.handoff_key(),
+                        {FirstToken{0, sequence.last_token(), sequence.told_finish.has_value()}});
+}
+
+void EngineCore::OnSent(uint64_t id, uint32_t attempt, absl::StatusOr<HandoffSent> sent) {
+  Sequence* sequence = FindHeld(id);
+  TANDEM_CHECK(sequence != nullptr, "a handoff ended twice");
+  --sequence->open_handoffs;
+  if (sequence->state() == SequenceState::kClosing) {
+    if (sequence->open_handoffs > 0) return;
+    parts_.pool->Release(sequence->blocks);
+    sequence->blocks.clear();
+    return sequence->Enter(SequenceState::kFinished);
+  }
+  if (attempt != sequence->request().attempt) return;  // given up for another peer
+  if (sent.ok() && sequence->state() != SequenceState::kSending) {
+    sent = absl::InternalError("it was completed before the prompt was computed");
+  }
+  if (!sent.ok()) {
+    return EndWithError(
+        *sequence, Annotate(sent.status(), absl::StrCat("handoff to ", sequence->request().peer)));
+  }
+  Report(*sequence).handoff = *sent;
+  Retire(*sequence);
+}
+
+void EngineCore::OnReceived(uint64_t id, absl::StatusOr<HandoffReceived> received) {
+  Sequence* sequence = FindHeld(id);
+  TANDEM_CHECK(sequence != nullptr, "a handoff ended twice");
+  --sequence->open_handoffs;
+  if (sequence->state() == SequenceState::kClosing) {
+    parts_.pool->Release(sequence->blocks);
+    sequence->blocks.clear();
+    return sequence->Enter(SequenceState::kFinished);
+  }
+  const absl::Status status =
+      received.ok() ? TakeReceived(*sequence, *received) : received.status();
+  if (!status.ok()) EndWithError(*sequence, Annotate(status, "handoff from the prefill worker"));
+}
+
+// The prompt's KV is here: goes on behind the first token, which is reported once more.
+absl::Status EngineCore::TakeReceived(Sequence& sequence, const HandoffReceived& received) {
+  if (received.first_tokens.size() != 1 || received.first_tokens[0].output_index != 0) {
+    return absl::InternalError(
+        absl::StrCat("want the first token of output 0, got ", received.first_tokens.size()));
+  }
+  const FirstToken& first = received.first_tokens[0];
+  if (first.token_id < 0 || static_cast<uint32_t>(first.token_id) >= vocab_) {
+    return absl::InternalError(
+        absl::StrCat("first token ", first.token_id, " is outside the vocabulary of ", vocab_));
+  }
+  const std::optional<SequenceFinish> finish = sequence.FinishWith(first.token_id);
+  if (finish.has_value() != first.ended) {
+    return absl::InternalError("the two workers disagree whether the first token is the last");
+  }
+  sequence.Computed(sequence.prompt_tokens());
+  sequence.Append(first.token_id);
+  ReportToken(sequence, first.token_id, std::nullopt, finish);
+  if (finish) {
+    Retire(sequence);
+  } else {
+    sequence.Enter(SequenceState::kDecoding);
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace tandem

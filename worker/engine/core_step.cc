@@ -1,0 +1,223 @@
+// One round of the engine: expiry, admission, one batch, sampling, reports.
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "base/status.h"
+#include "worker/engine/core.h"
+
+namespace tandem {
+
+// Tells the senders, between the layers of a batch, how much KV is ready.
+class EngineCore::LayerRelay final : public LayerObserver {
+ public:
+  explicit LayerRelay(EngineCore* core) : core_(core) {}
+  void OnLayer(uint32_t layer) override {
+    for (const Run& run : core_->runs_) {
+      const Sequence& sequence = *run.sequence;
+      if (sequence.request().role != Role::kPrefill) continue;
+      core_->parts_.sender->LayerReady(sequence.handoff_key(), layer,
+                                       sequence.computed() + run.rows);
+    }
+  }
+
+ private:
+  EngineCore* const core_;
+};
+
+bool EngineCore::Step() {
+  const absl::Time now = parts_.clock->Now();
+  ExpireWaiting(now);
+  ExpireHeld(now);
+  Sweep();
+  const Plan plan = MakeNextPlan();
+  Admit(plan.admit);
+  if (!plan.work.empty()) RunBatch(plan);
+  Sweep();
+  Flush();
+  return !plan.work.empty();
+}
+
+void EngineCore::ExpireWaiting(absl::Time now) {
+  const auto status_of = [&](const Sequence& sequence) -> absl::Status {
+    if (sequence.request().deadline <= now) {
+      return absl::DeadlineExceededError("the deadline passed before the request could start");
+    }
+    if (now - sequence.arrived() < options_.queue_timeout) return absl::OkStatus();
+    return absl::UnavailableError(absl::StrCat(
+        "no KV blocks became free within ", absl::FormatDuration(options_.queue_timeout), ": ",
+        waiting_.size(), " requests wait, ", parts_.pool->free_blocks(), " of ",
+        parts_.pool->blocks(), " blocks are free"));
+  };
+  std::erase_if(waiting_, [&](const std::unique_ptr<Sequence>& sequence) {
+    const absl::Status status = status_of(*sequence);
+    if (status.ok()) return false;
+    live_.erase(Key(sequence->session(), sequence->request().handle));
+    Refuse(sequence->session(), sequence->request().handle, status);
+    return true;
+  });
+}
+
+void EngineCore::ExpireHeld(absl::Time now) {
+  for (const auto& sequence : held_) {
+    if (sequence->ended() || sequence->request().deadline > now) continue;
+    EndWithError(*sequence, absl::DeadlineExceededError(absl::StrCat(
+                                "the deadline passed while ", NameOf(sequence->state()), ", after ",
+                                sequence->produced(), " output tokens")));
+  }
+}
+
+ScheduleEntry EngineCore::EntryOf(const Sequence& sequence) const {
+  ScheduleEntry entry;
+  entry.pending = sequence.pending();
+  entry.position = sequence.computed();
+  entry.all_logits = sequence.request().prompt_logprobs.has_value();
+  const auto session = sessions_.find(sequence.session());
+  const bool wanted =
+      !sequence.paused && session != sessions_.end() && !session->second.sink->congested();
+  if (sequence.state() == SequenceState::kWaiting) {
+    entry.blocks_needed = sequence.BlocksNeeded(limits_.block_tokens);
+    entry.prefilling = true;
+    entry.runnable = wanted && sequence.request().role != Role::kDecode;
+  } else {
+    entry.prefilling = sequence.state() == SequenceState::kPrefilling;
+    entry.runnable = wanted && sequence.running();
+  }
+  return entry;
+}
+
+Plan EngineCore::MakeNextPlan() {
+  held_entries_.clear();
+  waiting_entries_.clear();
+  for (const auto& sequence : held_) held_entries_.push_back(EntryOf(*sequence));
+  for (const auto& sequence : waiting_) {
+    if (held_.size() + waiting_entries_.size() >= limits_.max_sequences) break;
+    waiting_entries_.push_back(EntryOf(*sequence));
+  }
+  return MakePlan(
+      {limits_, held_entries_, waiting_entries_, parts_.pool->free_blocks(), BudgetTokens()});
+}
+
+// As many rows as the measured speed computes within step_target; all until there is a measurement.
+uint32_t EngineCore::BudgetTokens() const {
+  const double rows = prefill_rate_.Last() * absl::ToDoubleSeconds(options_.step_target);
+  if (rows <= 0 || rows >= options_.max_batch_tokens) return options_.max_batch_tokens;
+  return static_cast<uint32_t>(rows);
+}
+
+void EngineCore::Admit(uint32_t count) {
+  for (uint32_t i = 0; i < count; ++i) {
+    std::unique_ptr<Sequence> sequence = std::move(waiting_.front());
+    waiting_.pop_front();
+    sequence->blocks.resize(sequence->BlocksNeeded(limits_.block_tokens));
+    TANDEM_CHECK(parts_.pool->Acquire(absl::MakeSpan(sequence->blocks)).ok(),
+                 "the plan counted on blocks that are not free");
+    for (const BlockId block : sequence->blocks) parts_.model->kv()->Clear(block);
+    held_.push_back(std::move(sequence));
+    Sequence& admitted = *held_.back();
+    sessions_[admitted.session()].sink->OnAccepted(admitted.request().handle, 0);
+    if (admitted.request().role == Role::kDecode) {
+      admitted.Enter(SequenceState::kAwaitingKv);
+      ExpectHandoff(admitted);
+    } else {
+      admitted.Enter(SequenceState::kPrefilling);
+      if (admitted.request().role == Role::kPrefill) BeginHandoff(admitted);
+    }
+  }
+}
+
+void EngineCore::RunBatch(const Plan& plan) {
+  batch_.Clear();
+  runs_.clear();
+  uint32_t prefill_rows = 0, decode_rows = 0;
+  for (const Work& work : plan.work) {
+    Sequence& sequence = *held_[work.entry];
+    auto logits = BatchBuilder::Logits::kNone;
+    if (work.rows == sequence.pending()) logits = BatchBuilder::Logits::kLast;
+    const bool prefilling = sequence.state() == SequenceState::kPrefilling;
+    if (prefilling && sequence.request().prompt_logprobs) logits = BatchBuilder::Logits::kAll;
+    (prefilling ? prefill_rows : decode_rows) += work.rows;
+    const uint32_t first_logits =
+        batch_.Add(sequence.NextTokens(work.rows), sequence.computed(), sequence.blocks, logits);
+    runs_.push_back({&sequence, work.rows, first_logits, logits});
+  }
+
+  const absl::Time start = parts_.clock->Now();
+  LayerRelay relay(this);
+  const absl::StatusOr<absl::Span<const float>> logits =
+      parts_.model->Forward(batch_.batch(), &relay);
+  ++step_number_;
+  for (const Run& run : runs_) {
+    if (logits.ok()) {
+      TakeRows(run, *logits);
+    } else {
+      EndWithError(*run.sequence,
+                   absl::InternalError(
+                       absl::StrCat("model step ", step_number_, ": ", logits.status().message())));
+    }
+  }
+  const absl::Time now = parts_.clock->Now();
+  // A mixed step's time is shared out by rows.
+  const absl::Duration per_row = (now - start) / (prefill_rows + decode_rows);
+  if (prefill_rows > 0) prefill_rate_.Add(prefill_rows, per_row * prefill_rows, now);
+  if (decode_rows > 0) decode_rate_.Add(decode_rows, per_row * decode_rows, now);
+}
+
+void EngineCore::TakeRows(const Run& run, absl::Span<const float> logits) {
+  Sequence& sequence = *run.sequence;
+  const uint32_t from = sequence.computed();
+  sequence.Computed(run.rows);
+  if (run.logits == BatchBuilder::Logits::kAll) GatherPromptLogprobs(run, from, logits);
+  if (sequence.pending() > 0) return;
+  const uint32_t last = run.logits == BatchBuilder::Logits::kAll ? run.rows - 1 : 0;
+  TakeToken(sequence, logits.subspan(size_t{run.first_logits + last} * vocab_, vocab_));
+}
+
+void EngineCore::GatherPromptLogprobs(const Run& run, uint32_t from,
+                                      absl::Span<const float> logits) {
+  const EngineRequest& request = run.sequence->request();
+  std::vector<PositionLogprobs>& out = run.sequence->prompt_logprobs;
+  if (out.empty()) out.emplace_back();  // nothing predicts the first token
+  for (uint32_t row = 0; row < run.rows; ++row) {
+    const uint32_t predicted = from + row + 1;
+    if (predicted >= request.prompt.size()) return;
+    const size_t at = size_t{run.first_logits + row} * vocab_;
+    out.push_back(MakeLogprobs(logits.subspan(at, vocab_), request.prompt[predicted],
+                               *request.prompt_logprobs));
+  }
+}
+
+void EngineCore::TakeToken(Sequence& sequence, absl::Span<const float> row) {
+  const EngineRequest& request = sequence.request();
+  const absl::StatusOr<int32_t> token =
+      sampler_.Sample(row, request.sampling, /*output_index=*/0, sequence.produced());
+  if (!token.ok()) return EndWithError(sequence, token.status());
+  std::optional<PositionLogprobs> logprobs;
+  if (request.logprobs) logprobs = MakeLogprobs(row, *token, *request.logprobs);
+  const std::optional<SequenceFinish> finish = sequence.Append(*token);
+  ReportToken(sequence, *token, std::move(logprobs), finish);
+  if (request.role == Role::kPrefill) {
+    sequence.told_finish = finish;
+    sequence.Enter(SequenceState::kSending);
+    SendFirstToken(sequence);
+  } else if (finish) {
+    Retire(sequence);
+  } else if (sequence.state() == SequenceState::kPrefilling) {
+    sequence.Enter(SequenceState::kDecoding);
+  }
+}
+
+void EngineCore::Sweep() {
+  std::erase_if(held_, [](const auto& s) { return s->state() == SequenceState::kFinished; });
+}
+
+void EngineCore::Flush() {
+  for (auto& [id, session] : sessions_) {
+    if (session.output.sequences.empty()) continue;
+    session.output.step_number = step_number_;
+    session.sink->OnStep(std::move(session.output));
+    session.output = StepOutput();
+  }
+}
+
+}  // namespace tandem

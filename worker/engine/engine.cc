@@ -1,0 +1,148 @@
+#include "worker/engine/engine.h"
+
+#include "absl/strings/str_cat.h"
+#include "base/check.h"
+#include "base/status.h"
+
+namespace tandem {
+namespace {
+
+// Sessions may fill this much of the mailbox; the rest is for messages that can't be refused: the
+// ends of handoffs and of sessions, and there are never that many of them at once.
+constexpr size_t kSessionMessages = 8192;
+constexpr size_t kReservedMessages = 65536;
+constexpr absl::Duration kLoadInterval = absl::Milliseconds(100);
+constexpr absl::Duration kIdleWait = absl::Milliseconds(100);
+
+}  // namespace
+
+Engine::Engine(const Clock* clock)
+    : clock_(clock),
+      mailbox_(std::make_shared<Mailbox>(kSessionMessages + kReservedMessages)),
+      progress_nanos_(absl::ToUnixNanos(clock->Now())) {}
+
+absl::StatusOr<std::unique_ptr<Engine>> Engine::Start(const EngineOptions& options,
+                                                      const EngineParts& parts) {
+  auto engine = std::unique_ptr<Engine>(new Engine(parts.clock));
+  const auto post = [mailbox = engine->mailbox_](EngineMessage message) {
+    TANDEM_CHECK(mailbox->TryPush(std::move(message)) || mailbox->closed(),
+                 "more handoffs ended than can be open");
+  };
+  ASSIGN_OR_RETURN(engine->core_, EngineCore::Create(options, parts, post));
+  engine->Publish(/*worked=*/false);
+  engine->thread_ = std::thread([e = engine.get()] { e->Loop(); });
+  return engine;
+}
+
+void Engine::Stop() {
+  mailbox_->Close();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Engine::Loop() {
+  bool worked = false;
+  while (!mailbox_->closed()) {
+    idle_ = !worked;
+    std::vector<EngineMessage> messages =
+        mailbox_->PopAll(worked ? absl::ZeroDuration() : kIdleWait);
+    progress_nanos_ = absl::ToUnixNanos(clock_->Now());
+    idle_ = false;
+    for (EngineMessage& message : messages) message(*core_);
+    worked = core_->Step();
+    step_number_ = core_->step_number();
+    progress_nanos_ = absl::ToUnixNanos(clock_->Now());
+    Publish(worked);
+  }
+  idle_ = true;
+}
+
+void Engine::Publish(bool worked) {
+  const absl::Time now = clock_->Now();
+  if (worked && now - load_sent_ < kLoadInterval) return;
+  const EngineLoad load = core_->load();
+  bool changed = false;
+  {
+    MutexLock lock(&mu_);
+    changed = !(load == load_);
+    load_ = load;
+    drained_ = load.draining && load.waiting == 0 && load.running == 0;
+  }
+  drained_changed_.NotifyAll();
+  if (!changed) return;
+  load_sent_ = now;
+  core_->SendLoad(load);
+}
+
+void Engine::Post(EngineMessage message) {
+  TANDEM_CHECK(mailbox_->TryPush(std::move(message)) || mailbox_->closed(),
+               "more sessions ended than can be open");
+}
+
+absl::Status Engine::PostFromSession(EngineMessage message) {
+  if (mailbox_->size() >= kSessionMessages || !mailbox_->TryPush(std::move(message))) {
+    return absl::UnavailableError("the engine's queue of messages is full");
+  }
+  return absl::OkStatus();
+}
+
+SessionId Engine::OpenSession(std::shared_ptr<StepSink> sink) {
+  const SessionId session{next_session_++};
+  Post([session, sink = std::move(sink)](EngineCore& core) mutable {
+    core.OpenSession(session, std::move(sink));
+  });
+  return session;
+}
+
+void Engine::CloseSession(SessionId session) {
+  Post([session](EngineCore& core) { core.CloseSession(session); });
+}
+
+absl::Status Engine::Submit(SessionId session, EngineRequest request) {
+  return PostFromSession([session, request = std::move(request)](EngineCore& core) mutable {
+    core.Submit(session, std::move(request));
+  });
+}
+
+absl::Status Engine::Cancel(SessionId session, uint64_t handle) {
+  return PostFromSession([=](EngineCore& core) { core.Cancel(session, handle); });
+}
+
+absl::Status Engine::SetPaused(SessionId session, uint64_t handle, bool paused) {
+  return PostFromSession([=](EngineCore& core) { core.SetPaused(session, handle, paused); });
+}
+
+absl::Status Engine::Reassign(SessionId session, uint64_t handle, uint32_t attempt,
+                              std::string peer) {
+  return PostFromSession([=, peer = std::move(peer)](EngineCore& core) mutable {
+    core.Reassign(session, handle, attempt, std::move(peer));
+  });
+}
+
+void Engine::Wake() {
+  if (mailbox_->size() == 0) (void)mailbox_->TryPush([](EngineCore&) {});
+}
+
+void Engine::Drain() {
+  Post([](EngineCore& core) { core.Drain(); });
+}
+
+bool Engine::WaitDrained(absl::Duration timeout) {
+  const absl::Time deadline = absl::Now() + timeout;
+  MutexLock lock(&mu_);
+  while (!drained_ && absl::Now() < deadline) {
+    drained_changed_.WaitFor(&mu_, deadline - absl::Now());
+  }
+  return drained_;
+}
+
+EngineProgress Engine::progress() const {
+  const absl::Time last = absl::FromUnixNanos(progress_nanos_);
+  return {step_number_, idle_ ? absl::ZeroDuration() : clock_->Now() - last};
+}
+
+EngineLoad Engine::load() const {
+  MutexLock lock(&mu_);
+  return load_;
+}
+
+}  // namespace tandem

@@ -1,0 +1,71 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "kvstore/handoff/handoff.h"
+#include "worker/sampler/logprobs.h"
+
+// What the engine tells its sessions.
+namespace tandem {
+
+enum class FinishReason : uint8_t { kStop, kLength, kCancelled };
+
+struct SequenceFinish {
+  FinishReason reason = FinishReason::kStop;
+  std::optional<int32_t> stop_token_id;  // kStop: which
+  friend bool operator==(const SequenceFinish&, const SequenceFinish&) = default;
+};
+
+// News of one request. It has ended when `finish` is set (kPrefill: then `handoff` still follows,
+// except after kCancelled), or `handoff`, or `error`; nothing comes after that.
+struct SequenceOutput {
+  uint64_t handle = 0;
+  uint32_t attempt = 0;
+  uint32_t first_index = 0;  // in the output, of the first of `token_ids`
+  std::vector<int32_t> token_ids;
+  std::vector<PositionLogprobs> logprobs;  // one a token, or none
+  std::vector<PositionLogprobs>
+      prompt_logprobs;  // with token 0; one a prompt token, the first empty
+  std::optional<SequenceFinish> finish;
+  std::optional<HandoffSent> handoff;
+  absl::Status error;
+};
+
+struct StepOutput {
+  uint64_t step_number = 0;
+  std::vector<SequenceOutput> sequences;  // in the order in which things happened
+};
+
+struct EngineLoad {
+  uint32_t waiting = 0;
+  uint32_t running = 0;
+  uint32_t blocks_total = 0;
+  uint32_t blocks_free = 0;
+  uint64_t queued_prefill_tokens = 0;      // prompt tokens accepted and not yet computed
+  uint64_t outstanding_decode_tokens = 0;  // that the running sequences may still produce
+  float prefill_tokens_per_second = 0;     // of the last seconds; 0 when nothing ran
+  float decode_tokens_per_second = 0;
+  bool draining = false;
+  friend bool operator==(const EngineLoad&, const EngineLoad&) = default;
+};
+
+// One session's end of the engine.
+//   order   each Submit is answered by exactly one of OnAccepted and OnRefused; after OnAccepted
+//           the request ends exactly once in an OnStep, unless the session is closed first
+//   threads called by the engine's thread, and must not block it
+class StepSink {
+ public:
+  virtual ~StepSink() = default;
+  // The request has its blocks and starts.
+  virtual void OnAccepted(uint64_t handle, uint32_t cached_tokens) = 0;
+  // Nothing of it runs here, now or later.
+  virtual void OnRefused(uint64_t handle, const absl::Status& status) = 0;
+  virtual void OnStep(StepOutput output) = 0;
+  virtual void OnLoad(const EngineLoad& load) = 0;
+  // True while so much is unsent that the session's sequences should not run.
+  virtual bool congested() const = 0;
+};
+
+}  // namespace tandem

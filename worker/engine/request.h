@@ -1,0 +1,38 @@
+#pragma once
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "worker/sampler/sampler.h"
+
+namespace tandem {
+
+// Which router connection a request came by, unique in the engine's life.
+enum class SessionId : uint64_t {};
+
+enum class Role : uint8_t {
+  kUnified,  // compute the prompt and decode
+  kPrefill,  // compute the prompt, sample the first token, hand the KV to `peer`
+  kDecode,   // wait for the KV, then decode
+};
+
+// One request as the engine takes it: already validated (worker/service/request_check.h), so the
+// engine checks only what depends on its own state (room in the pool, room in the queue).
+struct EngineRequest {
+  uint64_t handle = 0;  // unique among the session's live requests
+  std::string request_id;
+  uint32_t attempt = 0;
+  Role role = Role::kUnified;
+  std::string peer;             // kPrefill: the decode worker's handoff address
+  std::vector<int32_t> prompt;  // not empty
+  SamplingSpec sampling;
+  uint32_t max_tokens = 0;           // >= 1; prompt and max_tokens fit the context
+  std::vector<int32_t> stop_ids;     // sorted; the model's end-of-sequence ids too unless ignored
+  std::optional<uint32_t> logprobs;  // of each produced token: how many of the likeliest
+  std::optional<uint32_t> prompt_logprobs;  // the same of each prompt token but the first
+  absl::Time deadline = absl::InfiniteFuture();
+};
+
+}  // namespace tandem

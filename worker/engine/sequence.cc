@@ -1,0 +1,95 @@
+#include "worker/engine/sequence.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+
+namespace tandem {
+namespace {
+
+bool Allowed(SequenceState from, SequenceState to) {
+  using S = SequenceState;
+  switch (from) {
+    case S::kWaiting:
+      return to == S::kPrefilling || to == S::kAwaitingKv || to == S::kFinished;
+    case S::kPrefilling:
+      return to == S::kDecoding || to == S::kSending || to == S::kClosing || to == S::kFinished;
+    case S::kAwaitingKv:
+      return to == S::kDecoding || to == S::kClosing || to == S::kFinished;
+    case S::kSending:
+      return to == S::kClosing || to == S::kFinished;
+    case S::kDecoding:
+    case S::kClosing:
+      return to == S::kFinished;
+    case S::kFinished:
+      return false;
+  }
+  return false;
+}
+
+}  // namespace
+
+absl::string_view NameOf(SequenceState state) {
+  switch (state) {
+    case SequenceState::kWaiting:
+      return "waiting";
+    case SequenceState::kPrefilling:
+      return "prefilling";
+    case SequenceState::kAwaitingKv:
+      return "awaiting KV";
+    case SequenceState::kDecoding:
+      return "decoding";
+    case SequenceState::kSending:
+      return "sending";
+    case SequenceState::kClosing:
+      return "closing";
+    case SequenceState::kFinished:
+      return "finished";
+  }
+  return "?";
+}
+
+Sequence::Sequence(uint64_t id, SessionId session, EngineRequest request, absl::Time arrived)
+    : id_(id),
+      session_(session),
+      request_(std::move(request)),
+      arrived_(arrived),
+      tokens_(request_.prompt) {}
+
+void Sequence::Enter(SequenceState next) {
+  TANDEM_CHECK(Allowed(state_, next), "a sequence can't go from this state to that one");
+  if (state_ == SequenceState::kWaiting) tokens_.reserve(tokens_.size() + request_.max_tokens);
+  state_ = next;
+}
+
+void Sequence::Computed(uint32_t rows) {
+  TANDEM_CHECK(rows <= pending(), "more rows were computed than there are tokens");
+  computed_ += rows;
+}
+
+std::optional<SequenceFinish> Sequence::FinishWith(int32_t token) const {
+  if (std::binary_search(request_.stop_ids.begin(), request_.stop_ids.end(), token)) {
+    return SequenceFinish{FinishReason::kStop, token};
+  }
+  if (produced() + 1 < request_.max_tokens) return std::nullopt;
+  return SequenceFinish{FinishReason::kLength, std::nullopt};
+}
+
+std::optional<SequenceFinish> Sequence::Append(int32_t token) {
+  TANDEM_CHECK(produced() < request_.max_tokens, "a token beyond max_tokens");
+  const std::optional<SequenceFinish> finish = FinishWith(token);
+  tokens_.push_back(token);
+  return finish;
+}
+
+uint32_t Sequence::BlocksNeeded(uint32_t block_tokens) const {
+  const uint64_t tokens = uint64_t{prompt_tokens()} + request_.max_tokens;
+  return static_cast<uint32_t>((tokens + block_tokens - 1) / block_tokens);
+}
+
+void Sequence::Reassign(uint32_t attempt, std::string peer) {
+  request_.attempt = attempt;
+  request_.peer = std::move(peer);
+}
+
+}  // namespace tandem

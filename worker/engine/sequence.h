@@ -1,0 +1,85 @@
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "absl/strings/string_view.h"
+#include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "kvstore/handoff/handoff.h"
+#include "worker/engine/output.h"
+#include "worker/engine/request.h"
+
+namespace tandem {
+
+enum class SequenceState : uint8_t {
+  kWaiting,     // in the queue; holds nothing
+  kPrefilling,  // has its blocks; the prompt is being computed
+  kAwaitingKv,  // has its blocks; the handoff fills them
+  kDecoding,    // one token a step
+  kSending,     // the prompt is done; the handoff still reads the blocks
+  kClosing,     // its end is told; a handoff may still touch the blocks
+  kFinished     // holds nothing
+};
+absl::string_view NameOf(SequenceState state);
+
+// One request in the engine: its state, tokens and blocks. docs/ENGINE.md has the state table.
+//   units   positions and counts are in tokens
+//   errors  a transition that the table does not have is our bug and aborts
+//   threads the engine's only
+class Sequence {
+ public:
+  Sequence(uint64_t id, SessionId session, EngineRequest request, absl::Time arrived);
+
+  uint64_t id() const { return id_; }  // unique in the engine's life
+  SessionId session() const { return session_; }
+  const EngineRequest& request() const { return request_; }
+  absl::Time arrived() const { return arrived_; }
+  HandoffKey handoff_key() const { return {request_.request_id, request_.attempt}; }
+
+  SequenceState state() const { return state_; }
+  void Enter(SequenceState next);
+  bool running() const {
+    return state_ == SequenceState::kPrefilling || state_ == SequenceState::kDecoding;
+  }
+  bool ended() const {  // told to the session; only blocks may be left
+    return state_ == SequenceState::kClosing || state_ == SequenceState::kFinished;
+  }
+
+  uint32_t prompt_tokens() const { return static_cast<uint32_t>(request_.prompt.size()); }
+  uint32_t produced() const { return static_cast<uint32_t>(tokens_.size()) - prompt_tokens(); }
+  uint32_t computed() const { return computed_; }  // tokens whose KV is in the cache
+  int32_t last_token() const { return tokens_.back(); }
+  uint32_t pending() const { return static_cast<uint32_t>(tokens_.size()) - computed_; }
+  absl::Span<const int32_t> NextTokens(uint32_t rows) const {  // requires: rows <= pending()
+    return absl::MakeConstSpan(tokens_).subspan(computed_, rows);
+  }
+  // The KV of the next `rows` tokens is in the cache.
+  void Computed(uint32_t rows);
+  // Whether this token, as the next one, would end the output.
+  std::optional<SequenceFinish> FinishWith(int32_t token) const;
+  // Adds one output token. A value when it ends the output.
+  std::optional<SequenceFinish> Append(int32_t token);
+
+  // Blocks of the whole need: ceil((prompt + max_tokens) / block_tokens).
+  uint32_t BlocksNeeded(uint32_t block_tokens) const;
+
+  std::vector<BlockId> blocks;                    // held from admission to kFinished
+  std::vector<PositionLogprobs> prompt_logprobs;  // gathered while prefilling
+  std::optional<SequenceFinish> told_finish;      // kPrefill: the first token ended the output
+  uint32_t open_handoffs = 0;                     // begun, and `done` not yet called
+  bool paused = false;
+
+  // A prefill's handoff goes to another worker from now on.
+  void Reassign(uint32_t attempt, std::string peer);
+
+ private:
+  const uint64_t id_;
+  const SessionId session_;
+  EngineRequest request_;
+  const absl::Time arrived_;
+  SequenceState state_ = SequenceState::kWaiting;
+  std::vector<int32_t> tokens_;  // prompt, then output
+  uint32_t computed_ = 0;
+};
+
+}  // namespace tandem
