@@ -1,0 +1,97 @@
+#pragma once
+// C ABI of the Rust crate in this folder. C++ code uses the wrappers beside it instead.
+//   errors  every function that can fail returns a tt_status and, on failure, fills *error with a
+//           message (error may be null; else it must be a zeroed tt_bytes). Nothing unwinds: a
+//           panic becomes TT_PANIC, and the object it happened in fails every later call
+//   life    *_free takes null; buffers that Rust filled are freed by tt_bytes_free, tt_ids_free
+//   units   lengths of text are in bytes; (null, 0) is an empty text
+//   threads tt_tokenizer and tt_template are immutable and shared; a tt_stream has one user
+#include <stddef.h>
+#include <stdint.h>
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef int32_t tt_status;
+enum {
+  TT_OK = 0,
+  TT_ARGUMENT = -1,  // the caller's mistake: not UTF-8, a null pointer, JSON of the wrong shape
+  TT_PARSE = -2,     // the tokenizer or the template itself is wrong
+  TT_TEMPLATE = -3,  // the template failed on this input
+  TT_RAISED = -4,    // the template called raise_exception(); the message is its words
+  TT_LIMIT = -5,     // too long, too deep or too slow
+  TT_PANIC = -100,
+};
+
+enum tt_token_kind { TT_NORMAL = 0, TT_ADDED = 1, TT_SPECIAL = 2, TT_HOLE = 3 };
+
+typedef struct tt_tokenizer tt_tokenizer;
+typedef struct tt_template tt_template;
+typedef struct tt_stream tt_stream;
+
+typedef struct {
+  uint8_t* ptr;
+  size_t len, capacity;
+} tt_bytes;
+typedef struct {
+  uint32_t* ptr;
+  size_t len, capacity;
+} tt_ids;
+
+void tt_bytes_free(tt_bytes* bytes);
+void tt_ids_free(tt_ids* ids);
+
+// From the text of a tokenizer.json.
+tt_status tt_tokenizer_load(const uint8_t* json, size_t len, tt_tokenizer** out, tt_bytes* error);
+void tt_tokenizer_free(tt_tokenizer* tokenizer);
+// The largest id plus one; there may be holes below it.
+uint32_t tt_tokenizer_vocab_size(const tt_tokenizer* tokenizer);
+// 1 and *id, or 0 when there is no such token.
+int32_t tt_tokenizer_token_to_id(const tt_tokenizer* tokenizer, const uint8_t* token, size_t len,
+                                 uint32_t* id);
+// The bytes that `id` stands for, alive as long as the tokenizer. Returns a tt_token_kind.
+int32_t tt_tokenizer_token(const tt_tokenizer* tokenizer, uint32_t id, const uint8_t** bytes,
+                           size_t* len);
+// add_special puts the BOS, EOS, ... round the text that the tokenizer asks for; parse_special
+// reads special tokens in the text as such, except across a barrier (ascending byte offsets).
+tt_status tt_tokenizer_encode(const tt_tokenizer* tokenizer, const uint8_t* text, size_t len,
+                              const uint32_t* barriers, size_t barriers_len, int32_t add_special,
+                              int32_t parse_special, tt_ids* out, tt_bytes* error);
+tt_status tt_tokenizer_decode(const tt_tokenizer* tokenizer, const uint32_t* ids, size_t ids_len,
+                              int32_t skip_special, int32_t text_start, tt_bytes* out,
+                              tt_bytes* error);
+// Panics inside the guard, as a bug would: for the tests of it.
+tt_status tt_tokenizer_panic_for_test(const tt_tokenizer* tokenizer, tt_bytes* error);
+
+// skip_special and text_start as in tt_tokenizer_decode. The stream keeps what it needs of the
+// tokenizer, which may be freed first.
+tt_status tt_stream_new(const tt_tokenizer* tokenizer, int32_t skip_special, int32_t text_start,
+                        tt_stream** out, tt_bytes* error);
+// *text is whole code points, possibly none, and lives until the next call on the stream.
+tt_status tt_stream_push(tt_stream* stream, uint32_t id, const uint8_t** text, size_t* len);
+tt_status tt_stream_finish(tt_stream* stream, const uint8_t** text, size_t* len);
+void tt_stream_free(tt_stream* stream);
+
+tt_status tt_template_compile(const uint8_t* source, size_t len, tt_template** out,
+                              tt_bytes* error);
+void tt_template_free(tt_template* chat_template);
+// One chat. The texts are JSON: messages a list, tools and documents anything or null, variables
+// and special_tokens objects. The zone that strftime_now() shows is utc_offset_s east of UTC.
+typedef struct {
+  const uint8_t* ptr;
+  size_t len;
+} tt_text;
+typedef struct {
+  tt_text messages, tools, documents, variables, special_tokens;
+  int64_t now_unix_s;
+  int32_t utc_offset_s;
+  int32_t add_generation_prompt;
+} tt_chat;
+// *barriers says across which byte offsets of *out no special token may be read: inside every
+// look-alike of one in the messages, tools, documents and variables.
+tt_status tt_template_render(const tt_template* chat_template, const tt_tokenizer* tokenizer,
+                             const tt_chat* chat, tt_bytes* out, tt_ids* barriers, tt_bytes* error);
+
+#ifdef __cplusplus
+}
+#endif
