@@ -47,24 +47,31 @@ absl::StatusOr<json> ReadOptionalObject(const std::string& path) {
 // an object of ids, or for Unigram an array whose index is the id; added tokens carry an "id".
 class TokenIdScan {
  public:
+  // Keeps nothing of the document; what opens is entered, so that its members are seen.
   bool OnEvent(int depth, json::parse_event_t event, json& parsed) {
     using Event = json::parse_event_t;
-    if (event == Event::key) {
-      if (depth == 1) section_ = parsed.get<std::string>();
-      if (depth == 2) member_ = parsed.get<std::string>();
-      in_id_ = depth == 3 && section_ == "added_tokens" && parsed.get<std::string>() == "id";
-      return true;
-    }
     const bool in_vocab = section_ == "model" && member_ == "vocab";
+    if (event == Event::object_start || event == Event::array_start) return true;
+    if (event == Event::key) return OnKey(depth, parsed.get_ref<const std::string&>());
     if (event == Event::value && depth == 3 && (in_vocab || in_id_)) See(parsed);
     if (event == Event::array_end && depth == 3 && in_vocab) ++size_;  // ["token", score]
-    return depth == 0;  // nothing of the document is kept
+    return depth == 0;
   }
   int64_t size() const { return size_; }
 
  private:
+  // Whether the member may be entered: the vocabulary's are numbers, and too many to store.
+  bool OnKey(int depth, const std::string& key) {
+    if (depth == 1) section_ = key;
+    if (depth <= 2) member_ = depth == 2 ? key : "";
+    in_id_ = depth == 3 && section_ == "added_tokens" && key == "id";
+    return depth < 3;
+  }
   void See(const json& id) {
-    if (id.is_number_unsigned()) size_ = std::max<int64_t>(size_, 1 + id.get<uint32_t>());
+    constexpr uint64_t kIdMax = uint64_t{1} << 40;  // beyond every vocabulary, so refused later
+    if (id.is_number_unsigned()) {
+      size_ = std::max(size_, static_cast<int64_t>(std::min(id.get<uint64_t>(), kIdMax)) + 1);
+    }
   }
 
   std::string section_, member_;

@@ -11,7 +11,6 @@
 #include "worker/model/gguf_config.h"
 #include "worker/model/hf_config.h"
 #include "worker/model/safetensors.h"
-#include "worker/model/weights_digest.h"
 
 namespace tandem {
 namespace {
@@ -77,6 +76,10 @@ std::string ModelFiles::WeightsDigest() const {
   WeightsDigestOptions options;
   const std::string cache = CacheFolder();
   if (!cache.empty()) options.cache_folder = cache + "/digests";
+  return WeightsDigest(options);
+}
+
+std::string ModelFiles::WeightsDigest(const WeightsDigestOptions& options) const {
   return DigestOfWeights(spec_, weights_, tensors_.files, options);
 }
 

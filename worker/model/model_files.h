@@ -10,6 +10,7 @@
 #include "worker/model/spec.h"
 #include "worker/model/weight_table.h"
 #include "worker/model/weight_view.h"
+#include "worker/model/weights_digest.h"
 
 namespace tandem {
 
@@ -37,6 +38,7 @@ class ModelFiles {
   // Hex SHA-256 of the spec and the weights; read from CacheFolder()/digests where it is known.
   // The first call on a model reads all of its bytes.
   std::string WeightsDigest() const;
+  std::string WeightsDigest(const WeightsDigestOptions& options) const;
 
  private:
   ModelFiles() = default;
