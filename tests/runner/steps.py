@@ -143,7 +143,8 @@ def text():
     with timed("tests: text crate"):
         status, output = logged("text-cargo", ["cargo", "test", "--release", "--locked"],
                                 cwd=os.path.join(ROOT, "text"),
-                                env={"CARGO_TARGET_DIR": os.path.join(BUILD, "cargo")})
+                                env={"CARGO_TARGET_DIR": os.environ.get(
+                                    "CARGO_TARGET_DIR", os.path.join(BUILD, "cargo"))})
     found = counting.cargo(output)
     if status != 0 and not found.failed:
         found.add(failure("cargo test failed"))
