@@ -83,9 +83,10 @@ struct PushLimits {
 
 // The sending end of a link.
 //   life    until destroyed. After a failed Push it is broken for good: link anew, with a new epoch
-//   errors  Unavailable the peer closed or died, DeadlineExceeded it stalled, Cancelled; each within
-//           the limits, never a hang. InvalidArgument for a payload that no window can hold; only
-//           that, and a Cancelled while the window was full, keep the connection usable: see broken()
+//   errors  Unavailable the peer closed or died, DeadlineExceeded it stalled, Cancelled; each
+//           within the limits, never a hang. InvalidArgument for a payload that no window can hold;
+//           only that, and a Cancelled while the window was full, keep the connection usable: see
+//           broken()
 //   threads Push by one thread at a time; Break and broken by any
 class PushConnection {
  public:
