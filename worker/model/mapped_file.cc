@@ -50,7 +50,6 @@ absl::StatusOr<MappedFile> MappedFile::Open(const std::string& path) {
   if (identity.size == 0) return MappedFile(path, nullptr, identity);
   void* data = mmap(nullptr, identity.size, PROT_READ, MAP_SHARED, file.get(), 0);
   if (data == MAP_FAILED) return absl::ErrnoToStatus(errno, path);
-  madvise(data, identity.size, MADV_WILLNEED);  // only advice: a failure costs speed
   return MappedFile(path, static_cast<const uint8_t*>(data), identity);
 }
 
