@@ -1,0 +1,109 @@
+#pragma once
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <memory>
+#include <ostream>
+#include <random>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "worker/backend/backend.h"
+#include "worker/model/dequant.h"
+
+// What the backend tests share: every implementation by name, random weights of every type, and
+// comparisons.
+namespace tandem {
+
+struct NamedBackend {
+  std::string name;
+  std::unique_ptr<Backend> backend;
+};
+
+inline std::unique_ptr<Backend> CpuBackendOf(InstructionSet instructions, int threads) {
+  auto backend = MakeCpuBackend({.threads = threads, .instructions = instructions});
+  return backend.ok() ? *std::move(backend) : nullptr;  // null: this CPU lacks the instructions
+}
+
+// The fast path over each instruction set of this CPU, with some numbers of threads.
+inline std::vector<NamedBackend> FastBackends() {
+  std::vector<NamedBackend> all;
+  for (const auto& [name, set] : {std::pair{"scalar", InstructionSet::kScalar},
+                                  {"avx2", InstructionSet::kAvx2},
+                                  {"avx512", InstructionSet::kAvx512}}) {
+    for (const int threads : {1, 2}) {
+      if (auto backend = CpuBackendOf(set, threads); backend != nullptr) {
+        all.push_back({std::string(name) + " x" + std::to_string(threads), std::move(backend)});
+      }
+    }
+  }
+  return all;
+}
+
+inline std::vector<float> RandomFloats(int64_t count, uint32_t seed, float deviation = 1) {
+  std::mt19937 random(seed);
+  std::normal_distribution<float> normal(0, deviation);
+  std::vector<float> values(count);
+  for (float& value : values) value = normal(random);
+  return values;
+}
+
+// A matrix of random stored elements; scales are halves of about 0.01.
+class RandomWeight {
+ public:
+  RandomWeight(DType dtype, int64_t rows, int64_t cols, uint32_t seed)
+      : stored_(rows * BytesFor(dtype, cols)) {
+    std::mt19937 random(seed);
+    for (uint8_t& byte : stored_) byte = static_cast<uint8_t>(random());
+    const DTypeInfo info = InfoOf(dtype);
+    const int scales = dtype == DType::kQ4_1 ? 2 : IsQuantized(dtype) ? 1 : 0;
+    for (size_t block = 0; block < stored_.size(); block += info.block_bytes) {
+      for (int i = 0; i < scales; ++i) Put(block + 2 * i, 0x2000 | (random() & 0x83ff));
+      if (dtype == DType::kF16) Put(block, (random() & 0x87ff) | 0x2800);
+      if (dtype == DType::kBF16) Put(block, (random() & 0x80ff) | 0x3d00);
+      if (dtype == DType::kF32) {
+        const float value = std::normal_distribution<float>(0, 0.1f)(random);
+        std::memcpy(stored_.data() + block, &value, sizeof(value));
+      }
+    }
+    view_ = {.name = "random",
+             .dtype = dtype,
+             .rows = rows,
+             .cols = cols,
+             .data = stored_.data(),
+             .bytes = stored_.size()};
+  }
+
+  const WeightView& view() const { return view_; }
+  std::vector<float> Row(int64_t row) const {
+    std::vector<float> values(view_.cols);
+    DequantizeRow(view_, row, absl::MakeSpan(values));
+    return values;
+  }
+
+ private:
+  void Put(size_t at, uint32_t half) {
+    const uint16_t value = static_cast<uint16_t>(half);
+    std::memcpy(stored_.data() + at, &value, sizeof(value));
+  }
+
+  std::vector<uint8_t> stored_;
+  WeightView view_;
+};
+
+// Equal bit for bit, with the first difference in the message.
+inline ::testing::AssertionResult SameBits(const std::vector<float>& got,
+                                           const std::vector<float>& want) {
+  if (got.size() != want.size()) {
+    return ::testing::AssertionFailure() << got.size() << " values, want " << want.size();
+  }
+  for (size_t i = 0; i < got.size(); ++i) {
+    if (std::memcmp(&got[i], &want[i], sizeof(float)) == 0) continue;
+    return ::testing::AssertionFailure() << "value " << i << " is " << got[i] << ", want "
+                                         << want[i] << " (differ by " << got[i] - want[i] << ")";
+  }
+  return ::testing::AssertionSuccess();
+}
+
+}  // namespace tandem

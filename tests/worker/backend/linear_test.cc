@@ -1,0 +1,179 @@
+#include <gmock/gmock.h>
+
+#include <cmath>
+
+#include "tests/support/status_matchers.h"
+#include "tests/worker/backend/backends.h"
+
+namespace tandem {
+namespace {
+
+struct LinearCase {
+  int64_t outputs, cols;
+};
+
+// Odd outputs leave a panel partly filled; 1088 inputs are more than a stretch of the kernel.
+constexpr LinearCase kCases[] = {{16, 32}, {1, 64}, {37, 96}, {130, 320}, {67, 1088}};
+constexpr int64_t kPlainCols[] = {1, 7, 50};
+
+class LinearTest : public ::testing::TestWithParam<DType> {
+ protected:
+  std::vector<LinearCase> Cases() const {
+    std::vector<LinearCase> cases(std::begin(kCases), std::end(kCases));
+    if (IsQuantized(GetParam())) return cases;
+    for (const int64_t cols : kPlainCols) cases.push_back({19, cols});
+    return cases;
+  }
+
+  // Runs one layer; with `accumulate` on top of `out`.
+  static std::vector<float> Run(Backend* backend, absl::Span<const WeightView> parts,
+                                std::vector<float> x, int64_t rows, const std::vector<float>& bias,
+                                std::vector<float> out, bool accumulate) {
+    auto matrix = backend->PackMatrix(parts);
+    EXPECT_THAT(matrix, IsOk());
+    auto vector = backend->MakeVector(bias);
+    const int64_t cols = (*matrix)->cols(), outputs = (*matrix)->rows();
+    out.resize(rows * outputs);
+    EXPECT_THAT(
+        backend->Linear(**matrix, {x.data(), rows, cols}, bias.empty() ? nullptr : vector->get(),
+                        accumulate, {out.data(), rows, outputs}),
+        IsOk());
+    EXPECT_THAT(backend->Synchronize(), IsOk());
+    return out;
+  }
+};
+
+// The bound: a chain of n roundings to float32 moves a sum of terms by at most n / 2^24 of the sum
+// of their sizes, and in practice by the square root of n of that; unpacking rounds a weight twice.
+TEST_P(LinearTest, EveryBackendIsWithinTheBoundOfDoubles) {
+  std::vector<NamedBackend> backends = FastBackends();
+  backends.push_back({"reference", MakeReferenceBackend()});
+  for (const auto& [outputs, cols] : Cases()) {
+    const RandomWeight weight(GetParam(), outputs, cols, 3);
+    const int64_t rows = 5;
+    const std::vector<float> x = RandomFloats(rows * cols, 4), bias = RandomFloats(outputs, 5);
+    const std::vector<float> before = RandomFloats(rows * outputs, 6);
+    const double relative = (8 + 2 * std::sqrt(static_cast<double>(cols))) * 0x1p-24;
+    for (const auto& [name, backend] : backends) {
+      SCOPED_TRACE(testing::Message() << name << ", " << outputs << " x " << cols);
+      const std::vector<float> got =
+          Run(backend.get(), {&weight.view(), 1}, x, rows, bias, before, true);
+      for (int64_t n = 0; n < outputs; ++n) {
+        const std::vector<float> row = weight.Row(n);
+        for (int64_t r = 0; r < rows; ++r) {
+          double want = double{bias[n]} + before[r * outputs + n];
+          double size = std::abs(bias[n]) + std::abs(before[r * outputs + n]);
+          for (int64_t k = 0; k < cols; ++k) {
+            want += double{row[k]} * x[r * cols + k];
+            size += std::abs(double{row[k]} * x[r * cols + k]);
+          }
+          ASSERT_NEAR(got[r * outputs + n], want, size * relative)
+              << "row " << r << " output " << n;
+        }
+      }
+    }
+  }
+}
+
+TEST_P(LinearTest, BitsDoNotDependOnRowsThreadsOrInstructions) {
+  const std::vector<NamedBackend> backends = FastBackends();
+  constexpr int64_t kRowsMax = 33;
+  for (const auto& [outputs, cols] : Cases()) {
+    const RandomWeight weight(GetParam(), outputs, cols, 7);
+    const std::vector<float> x = RandomFloats(kRowsMax * cols, 8);
+    const std::vector<float> all =
+        Run(backends[0].backend.get(), {&weight.view(), 1}, x, kRowsMax, {}, {}, false);
+    for (const auto& [name, backend] : backends) {
+      for (int64_t rows = 1; rows <= kRowsMax; ++rows) {
+        // The last rows, so that each row is met in many places of a tile.
+        const std::vector<float> some(x.end() - rows * cols, x.end());
+        const std::vector<float> want(all.end() - rows * outputs, all.end());
+        ASSERT_TRUE(
+            SameBits(Run(backend.get(), {&weight.view(), 1}, some, rows, {}, {}, false), want))
+            << name << ", " << outputs << " x " << cols << ", " << rows << " rows";
+      }
+    }
+  }
+}
+
+// More rows than the kernel's block of them, so that a block starts in the middle.
+TEST_P(LinearTest, ManyRowsEqualFewRows) {
+  const int64_t rows = 400, outputs = 40, cols = 64;
+  const RandomWeight weight(GetParam(), outputs, cols, 9);
+  const std::vector<float> x = RandomFloats(rows * cols, 10);
+  for (const auto& [name, backend] : FastBackends()) {
+    const std::vector<float> all = Run(backend.get(), {&weight.view(), 1}, x, rows, {}, {}, false);
+    for (const int64_t row : {0, 191, 192, 200, 399}) {
+      const std::vector<float> one(x.begin() + row * cols, x.begin() + (row + 1) * cols);
+      const std::vector<float> want(all.begin() + row * outputs, all.begin() + (row + 1) * outputs);
+      EXPECT_TRUE(SameBits(Run(backend.get(), {&weight.view(), 1}, one, 1, {}, {}, false), want))
+          << name << " row " << row;
+    }
+  }
+}
+
+TEST_P(LinearTest, EmbeddingRowsAreTheDequantisedWeights) {
+  const RandomWeight weight(GetParam(), 37, 96, 11);
+  const int32_t ids[] = {36, 0, 17, 17};
+  std::vector<NamedBackend> backends = FastBackends();
+  backends.push_back({"reference", MakeReferenceBackend()});
+  for (const auto& [name, backend] : backends) {
+    auto matrix = backend->PackMatrix({&weight.view(), 1});
+    ASSERT_THAT(matrix, IsOk());
+    std::vector<float> got(4 * 96), want;
+    ASSERT_THAT(backend->Embed(**matrix, ids, {got.data(), 4, 96}), IsOk());
+    ASSERT_THAT(backend->Synchronize(), IsOk());
+    for (const int32_t id : ids) {
+      const std::vector<float> row = weight.Row(id);
+      want.insert(want.end(), row.begin(), row.end());
+    }
+    EXPECT_TRUE(SameBits(got, want)) << name;
+  }
+}
+
+// q, k and v of a file may have different types, and GGUF stores rows in another order.
+TEST_P(LinearTest, PartsOfOtherTypesAndRowOrdersAreStacked) {
+  const int64_t cols = 64;
+  RandomWeight first(GetParam(), 24, cols, 12), second(DType::kQ8_0, 10, cols, 13);
+  WeightView reordered = first.view();
+  for (int32_t i = 0; i < 24; ++i) reordered.row_order.push_back(23 - i);
+  const WeightView parts[] = {reordered, second.view(), first.view()};
+  const std::vector<float> x = RandomFloats(cols, 14), bias = RandomFloats(58, 15);
+  const auto reference = MakeReferenceBackend();
+  const std::vector<float> want = Run(reference.get(), parts, x, 1, bias, {}, false);
+  ASSERT_EQ(want.size(), 58);
+  const std::vector<float> in_order = Run(reference.get(), {&first.view(), 1}, x, 1, {}, {}, false);
+  EXPECT_NEAR(want[0] - bias[0], in_order[23], 1e-5);
+  EXPECT_NEAR(want[34] - bias[34], in_order[0], 1e-5);
+  for (const auto& [name, backend] : FastBackends()) {
+    const std::vector<float> got = Run(backend.get(), parts, x, 1, bias, {}, false);
+    for (size_t i = 0; i < want.size(); ++i) {
+      EXPECT_NEAR(got[i], want[i], 1e-4 * (1 + std::abs(want[i]))) << name << " output " << i;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, LinearTest, ::testing::ValuesIn(kAllDTypes),
+                         [](const auto& info) { return std::string(NameOf(info.param)); });
+
+TEST(PackMatrix, WeightsThatDoNotFitAreRefusedByName) {
+  const RandomWeight wide(DType::kF32, 3, 8, 1), narrow(DType::kF32, 3, 4, 1);
+  WeightView cut = wide.view();
+  cut.name = "cut";
+  cut.bytes -= 1;
+  const WeightView differing[] = {wide.view(), narrow.view()};
+  std::vector<NamedBackend> backends = FastBackends();
+  backends.push_back({"reference", MakeReferenceBackend()});
+  for (const auto& [name, backend] : backends) {
+    EXPECT_THAT(backend->PackMatrix({&cut, 1}),
+                StatusIs(absl::StatusCode::kInvalidArgument, ::testing::HasSubstr("\"cut\"")));
+    EXPECT_THAT(backend->PackMatrix(differing),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         ::testing::HasSubstr("4 columns, \"random\" has 8")));
+    EXPECT_THAT(backend->PackVector({&wide.view(), 1}),
+                StatusIs(absl::StatusCode::kInvalidArgument, ::testing::HasSubstr("3 rows")));
+  }
+}
+
+}  // namespace
+}  // namespace tandem

@@ -1,0 +1,134 @@
+#include "worker/backend/cpu/packed_matrix.h"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "absl/memory/memory.h"
+#include "absl/strings/str_cat.h"
+#include "base/status.h"
+#include "worker/backend/cpu/kernels.h"
+#include "worker/backend/cpu/weights.h"
+#include "worker/model/dequant.h"
+
+namespace tandem {
+namespace {
+
+constexpr int kWords = 4;         // of 8 codes, in a block of 32
+constexpr size_t kRowBytes = 64;  // 16 words
+
+// Bytes before the codes in a stored block: its scales.
+int HeaderBytes(DType dtype) { return dtype == DType::kQ4_1 ? 4 : 2; }
+
+// Bytes of codes in a block of one panel; its scales follow.
+size_t CodeBytes(DType dtype) { return dtype == DType::kQ8_0 ? 32 * kLanes : kWords * kRowBytes; }
+
+// The code of input `k` of a stored 4-bit block.
+uint32_t CodeAt(const uint8_t* codes, int k) { return k < 16 ? codes[k] & 15 : codes[k - 16] >> 4; }
+
+// Writes one stored block of one row into its lane of a panel's step.
+void PackBlock(DType dtype, const uint8_t* block, int lane, uint8_t* step) {
+  const int header = HeaderBytes(dtype);
+  const uint8_t* const codes = block + header;
+  if (dtype == DType::kQ8_0) {
+    for (int k = 0; k < 32; ++k) step[k * kLanes + lane] = codes[k];
+  } else {
+    for (int word = 0; word < kWords; ++word) {
+      uint32_t packed = 0;
+      for (int i = 0; i < 8; ++i) packed |= CodeAt(codes, 8 * word + i) << 4 * i;
+      std::memcpy(step + word * kRowBytes + 4 * lane, &packed, sizeof(packed));
+    }
+  }
+  uint8_t* const scales = step + CodeBytes(dtype);
+  for (int i = 0; i < header; i += 2) std::memcpy(scales + kLanes * i + 2 * lane, block + i, 2);
+}
+
+// The reverse of PackBlock.
+void UnpackBlock(DType dtype, const uint8_t* step, int lane, uint8_t* block) {
+  const int header = HeaderBytes(dtype);
+  uint8_t* const codes = block + header;
+  if (dtype == DType::kQ8_0) {
+    for (int k = 0; k < 32; ++k) codes[k] = step[k * kLanes + lane];
+  } else {
+    for (int word = 0; word < kWords; ++word) {
+      uint32_t packed;
+      std::memcpy(&packed, step + word * kRowBytes + 4 * lane, sizeof(packed));
+      for (int i = 0; i < 8; ++i) {
+        const int k = 8 * word + i;
+        const uint32_t code = packed >> 4 * i & 15;
+        codes[k % 16] = static_cast<uint8_t>(k < 16 ? code : codes[k % 16] | code << 4);
+      }
+    }
+  }
+  const uint8_t* const scales = step + CodeBytes(dtype);
+  for (int i = 0; i < header; i += 2) std::memcpy(block + i, scales + kLanes * i + 2 * lane, 2);
+}
+
+void PackRow(DType dtype, const uint8_t* row, int64_t cols, int lane, uint8_t* panel) {
+  const DTypeInfo info = InfoOf(dtype);
+  for (int64_t k = 0; k < cols; k += info.block_elements) {
+    if (IsQuantized(dtype)) {
+      PackBlock(dtype, row, lane, panel);
+    } else {
+      std::memcpy(panel + lane * info.block_bytes, row, info.block_bytes);
+    }
+    row += info.block_bytes;
+    panel += kLanes * info.block_bytes;
+  }
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<PackedMatrix>> PackedMatrix::Pack(absl::Span<const WeightView> parts,
+                                                                 Arena* arena) {
+  auto matrix = absl::WrapUnique(new PackedMatrix(TotalRows(parts), parts[0].cols));
+  int64_t next_row = 0;
+  for (size_t i = 0; i < parts.size();) {
+    Segment segment{.dtype = parts[i].dtype, .first_row = next_row};
+    size_t end = i;
+    for (; end < parts.size() && parts[end].dtype == segment.dtype; ++end) {
+      segment.rows += parts[end].rows;
+    }
+    segment.panels = (segment.rows + kLanes - 1) / kLanes;
+    segment.panel_bytes = kLanes * BytesFor(segment.dtype, matrix->cols());
+    ASSIGN_OR_RETURN(segment.data, arena->Allocate(segment.panels * segment.panel_bytes));
+    int64_t packed = 0;
+    for (; i < end; ++i) {
+      for (int64_t row = 0; row < parts[i].rows; ++row, ++packed) {
+        PackRow(segment.dtype, parts[i].Row(row), matrix->cols(), packed % kLanes,
+                segment.data + packed / kLanes * segment.panel_bytes);
+      }
+    }
+    next_row += segment.rows;
+    matrix->segments_.push_back(segment);
+  }
+  return matrix;
+}
+
+size_t PackedMatrix::bytes() const {
+  size_t bytes = 0;
+  for (const Segment& segment : segments_) bytes += segment.panels * segment.panel_bytes;
+  return bytes;
+}
+
+void PackedMatrix::UnpackRow(int64_t row, float* out) const {
+  const auto above = std::find_if(segments_.begin(), segments_.end(),
+                                  [row](const Segment& s) { return row < s.first_row + s.rows; });
+  const Segment& segment = *above;
+  const DTypeInfo info = InfoOf(segment.dtype);
+  const int64_t in_segment = row - segment.first_row;
+  const int lane = static_cast<int>(in_segment % kLanes);
+  const uint8_t* step = segment.data + in_segment / kLanes * segment.panel_bytes;
+  uint8_t block[34] = {};
+  for (int64_t k = 0; k < cols(); k += info.block_elements) {
+    if (IsQuantized(segment.dtype)) {
+      UnpackBlock(segment.dtype, step, lane, block);
+    } else {
+      std::memcpy(block, step + lane * info.block_bytes, info.block_bytes);
+    }
+    Dequantize(segment.dtype, block, {out + k, static_cast<size_t>(info.block_elements)});
+    step += kLanes * info.block_bytes;
+  }
+}
+
+}  // namespace tandem

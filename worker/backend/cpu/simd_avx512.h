@@ -1,0 +1,87 @@
+#pragma once
+#include <immintrin.h>
+
+#include <cstdint>
+
+// The 16 lanes as one register. See simd_scalar.h for what each operation means.
+namespace tandem {
+
+struct Avx512 {
+  using V = __m512;
+  using U = __m512i;  // 16 words of 8 four-bit codes
+  static constexpr int kRowTile = 12;
+  static constexpr int kPanelsOfRows(int rows) { return rows <= 4 ? 4 : 2; }
+
+  static V Zero() { return _mm512_setzero_ps(); }
+  static V Set(float x) { return _mm512_set1_ps(x); }
+  static V Load(const float* p) { return _mm512_loadu_ps(p); }
+  static V LoadFirst(const float* p, int n) { return _mm512_maskz_loadu_ps(First(n), p); }
+  static void Store(float* p, V x) { _mm512_storeu_ps(p, x); }
+  static void StoreFirst(float* p, V x, int n) { _mm512_mask_storeu_ps(p, First(n), x); }
+
+  static V Add(V a, V b) { return _mm512_add_ps(a, b); }
+  static V Sub(V a, V b) { return _mm512_sub_ps(a, b); }
+  static V Mul(V a, V b) { return _mm512_mul_ps(a, b); }
+  static V Div(V a, V b) { return _mm512_div_ps(a, b); }
+  static V Sqrt(V a) { return _mm512_sqrt_ps(a); }
+  static V Fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
+  static V Max(V a, V b) { return _mm512_max_ps(a, b); }
+  static V Min(V a, V b) { return _mm512_min_ps(a, b); }
+  static V ZeroBelow(V x, float limit, V y) {
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, Set(limit), _CMP_GE_OQ), y);
+  }
+  static V KeepFirst(V x, int n, float rest) { return _mm512_mask_mov_ps(Set(rest), First(n), x); }
+  static V PowerOfTwo(V magic, float base) {
+    const __m512i n = _mm512_sub_epi32(_mm512_castps_si512(magic), _mm512_castps_si512(Set(base)));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(127)), 23));
+  }
+
+  static float Sum(V x) {
+    return _mm_cvtss_f32(Fold(x, [](auto a, auto b) { return a + b; }));
+  }
+  static float MaxOf(V x) {
+    return _mm_cvtss_f32(Fold(x, [](auto a, auto b) { return a > b ? a : b; }));
+  }
+
+  static V LoadHalves(const uint8_t* p) {
+    return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+  }
+  static V LoadBrains(const uint8_t* p) {
+    const __m256i stored = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(stored), 16));
+  }
+  static V LoadBytes(const uint8_t* p) {
+    const __m128i stored = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(stored));
+  }
+  static U LoadWords(const uint8_t* p) { return _mm512_loadu_si512(p); }
+  // A permute looks at the low four bits of its index only, so it is mask and conversion in one.
+  template <int kIndex>
+  static V Code(U words) {
+    const V table = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    return _mm512_permutexvar_ps(_mm512_srli_epi32(words, 4 * kIndex), table);
+  }
+  template <int kIndex>
+  static V CenteredCode(U words) {
+    const V table = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm512_permutexvar_ps(_mm512_srli_epi32(words, 4 * kIndex), table);
+  }
+
+ private:
+  static __mmask16 First(int n) {
+    if (n <= 0) return 0;
+    return static_cast<__mmask16>(n >= 16 ? 0xffff : (1 << n) - 1);
+  }
+
+  // Combines lanes i and i + 8, then i and i + 4, i + 2, i + 1.
+  template <typename Combine>
+  static __m128 Fold(V x, Combine combine) {
+    const __m256 high = _mm512_extractf32x8_ps(x, 1);
+    const __m256 eight = combine(_mm512_castps512_ps256(x), high);
+    const __m128 four = combine(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = combine(four, _mm_movehl_ps(four, four));
+    return combine(two, _mm_shuffle_ps(two, two, 1));
+  }
+};
+
+}  // namespace tandem

@@ -1,0 +1,144 @@
+#pragma once
+#include <cstdint>
+
+// The 16 lanes as an array, for any CPU; also the definition of what the other sets do.
+namespace tandem {
+
+struct Scalar {
+  struct V {
+    float lane[16];
+  };
+  struct U {
+    uint32_t lane[16];
+  };
+  static constexpr int kRowTile = 4;                     // rows of x that are multiplied at a time
+  static constexpr int kPanelsOfRows(int) { return 1; }  // with so many panels
+
+  static V Zero() { return Set(0); }
+  static V Set(float x) {
+    return Each([x](int) { return x; });
+  }
+  static V Load(const float* p) {
+    return Each([p](int i) { return p[i]; });
+  }
+  // The first n lanes from memory, zeros in the others. n in [0, 16], as below.
+  static V LoadFirst(const float* p, int n) {
+    return Each([p, n](int i) { return i < n ? p[i] : 0.f; });
+  }
+  static void Store(float* p, const V& x) { StoreFirst(p, x, 16); }
+  static void StoreFirst(float* p, const V& x, int n) {
+    for (int i = 0; i < n; ++i) p[i] = x.lane[i];
+  }
+
+  static V Add(const V& a, const V& b) {
+    return Each([&](int i) { return a.lane[i] + b.lane[i]; });
+  }
+  static V Sub(const V& a, const V& b) {
+    return Each([&](int i) { return a.lane[i] - b.lane[i]; });
+  }
+  static V Mul(const V& a, const V& b) {
+    return Each([&](int i) { return a.lane[i] * b.lane[i]; });
+  }
+  static V Div(const V& a, const V& b) {
+    return Each([&](int i) { return a.lane[i] / b.lane[i]; });
+  }
+  static V Sqrt(const V& a) {
+    return Each([&](int i) { return __builtin_sqrtf(a.lane[i]); });
+  }
+  // a * b + c, rounded once.
+  static V Fma(const V& a, const V& b, const V& c) {
+    return Each([&](int i) { return __builtin_fmaf(a.lane[i], b.lane[i], c.lane[i]); });
+  }
+  // b where they are not comparable.
+  static V Max(const V& a, const V& b) {
+    return Each([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
+  }
+  static V Min(const V& a, const V& b) {
+    return Each([&](int i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
+  }
+  // y, and zero where x is not at least `limit`.
+  static V ZeroBelow(const V& x, float limit, const V& y) {
+    return Each([&](int i) { return x.lane[i] >= limit ? y.lane[i] : 0.f; });
+  }
+  // The first n lanes of x, and `rest` in the others; n may be below 0 or above 16.
+  static V KeepFirst(const V& x, int n, float rest) {
+    return Each([&](int i) { return i < n ? x.lane[i] : rest; });
+  }
+  // 2^n, where `magic` is base + n with the ulp of base being 1; n in [-126, 127].
+  static V PowerOfTwo(const V& magic, float base) {
+    return Each([&](int i) { return Float((Bits(magic.lane[i]) - Bits(base) + 127) << 23); });
+  }
+
+  // Lanes i and i + 8 are combined first, then i and i + 4, i + 2, i + 1.
+  static float Sum(const V& x) {
+    return Fold(x, [](float a, float b) { return a + b; });
+  }
+  static float MaxOf(const V& x) {
+    return Fold(x, [](float a, float b) { return a > b ? a : b; });
+  }
+
+  // 16 stored values as float32: IEEE halves, bfloat16, int8.
+  static V LoadHalves(const uint8_t* p) {
+    return Each([p](int i) { return Half(Load16(p + 2 * i)); });
+  }
+  static V LoadBrains(const uint8_t* p) {
+    return Each([p](int i) { return Float(uint32_t{Load16(p + 2 * i)} << 16); });
+  }
+  static V LoadBytes(const uint8_t* p) {
+    return Each([p](int i) { return static_cast<float>(static_cast<int8_t>(p[i])); });
+  }
+  static U LoadWords(const uint8_t* p) {
+    U words;
+    __builtin_memcpy(words.lane, p, sizeof(words.lane));
+    return words;
+  }
+  // The four-bit code kIndex of each word, in [0, 15]; or in [-8, 7].
+  template <int kIndex>
+  static V Code(const U& words) {
+    return Each([&](int i) { return static_cast<float>((words.lane[i] >> 4 * kIndex) & 15); });
+  }
+  template <int kIndex>
+  static V CenteredCode(const U& words) {
+    return Each([&](int i) {
+      return static_cast<float>(static_cast<int>((words.lane[i] >> 4 * kIndex) & 15) - 8);
+    });
+  }
+
+ private:
+  template <typename F>
+  static V Each(F f) {
+    V out;
+    for (int i = 0; i < 16; ++i) out.lane[i] = f(i);
+    return out;
+  }
+  template <typename Combine>
+  static float Fold(V x, Combine combine) {
+    for (int step = 8; step > 0; step /= 2) {
+      for (int i = 0; i < step; ++i) x.lane[i] = combine(x.lane[i], x.lane[i + step]);
+    }
+    return x.lane[0];
+  }
+  static uint32_t Bits(float x) {
+    uint32_t bits;
+    __builtin_memcpy(&bits, &x, sizeof(bits));
+    return bits;
+  }
+  static float Float(uint32_t bits) {
+    float x;
+    __builtin_memcpy(&x, &bits, sizeof(x));
+    return x;
+  }
+  static uint16_t Load16(const uint8_t* p) {
+    uint16_t x;
+    __builtin_memcpy(&x, p, sizeof(x));
+    return x;
+  }
+  static float Half(uint16_t half) {
+    const uint32_t sign = (half & 0x8000u) << 16, exponent = (half >> 10) & 31;
+    const uint32_t fraction = half & 1023;
+    if (exponent == 0) return Float(sign | Bits(static_cast<float>(fraction) * 0x1p-24f));
+    return Float(sign | (exponent == 31 ? 255 : exponent + 112) << 23 | fraction << 13);
+  }
+};
+
+}  // namespace tandem
