@@ -59,7 +59,7 @@ void EngineCore::CloseSession(SessionId session) {
   for (const auto& sequence : held_) {
     if (sequence->session() != session || sequence->ended()) continue;
     AbandonHandoff(*sequence);
-    Retire(*sequence);
+    Retire(*sequence, SequenceEnd::kCancelled);
   }
   absl::erase_if(live_, [session](const auto& entry) { return entry.first.first == session; });
   Sweep();
@@ -96,18 +96,14 @@ absl::Status EngineCore::CheckSubmit(SessionId session, const EngineRequest& req
 void EngineCore::Submit(SessionId session, EngineRequest request) {
   if (!sessions_.contains(session)) return;
   if (const absl::Status status = CheckSubmit(session, request); !status.ok()) {
-    return Refuse(session, request.handle, status);
+    return sessions_[session].sink->OnRefused(request.handle, status);
   }
   auto sequence =
       std::make_unique<Sequence>(next_id_++, session, std::move(request), parts_.clock->Now());
-  live_[Key(session, sequence->request().handle)] = sequence.get();
+  const uint64_t handle = sequence->request().handle;
+  live_[Key(session, handle)] = sequence.get();
   waiting_.push_back(std::move(sequence));
-}
-
-void EngineCore::Refuse(SessionId session, uint64_t handle, const absl::Status& status) {
-  if (const auto it = sessions_.find(session); it != sessions_.end()) {
-    it->second.sink->OnRefused(handle, status);
-  }
+  sessions_[session].sink->OnAccepted(handle, /*cached_tokens=*/0);
 }
 
 Sequence* EngineCore::Find(SessionId session, uint64_t handle) {
@@ -124,10 +120,11 @@ Sequence* EngineCore::FindHeld(uint64_t id) {
 void EngineCore::Cancel(SessionId session, uint64_t handle) {
   Sequence* sequence = Find(session, handle);
   if (sequence == nullptr) return;
-  if (sequence->state() != SequenceState::kWaiting) return EndCancelled(*sequence);
-  live_.erase(Key(session, handle));
-  std::erase_if(waiting_, [sequence](const auto& s) { return s.get() == sequence; });
-  Refuse(session, handle, absl::CancelledError("cancelled while it waited"));
+  const bool waiting = sequence->state() == SequenceState::kWaiting;
+  EndCancelled(*sequence);
+  if (waiting) {
+    std::erase_if(waiting_, [sequence](const auto& s) { return s.get() == sequence; });
+  }
 }
 
 void EngineCore::SetPaused(SessionId session, uint64_t handle, bool paused) {

@@ -13,6 +13,7 @@
 #include "kvstore/handoff/handoff.h"
 #include "kvstore/pool/block_pool.h"
 #include "worker/engine/batch.h"
+#include "worker/engine/engine_metrics.h"
 #include "worker/engine/output.h"
 #include "worker/engine/rate.h"
 #include "worker/engine/request.h"
@@ -43,6 +44,7 @@ struct EngineParts {
   HandoffSender* sender = nullptr;
   HandoffReceiver* receiver = nullptr;
   const Clock* clock = nullptr;
+  const EngineMetrics* metrics = nullptr;  // null: nothing is counted
 };
 
 // All sequences of one worker and what happens to them: admission, steps, sampling, handoffs, ends.
@@ -97,7 +99,6 @@ class EngineCore {
              std::function<void(EngineMessage)> post);
 
   absl::Status CheckSubmit(SessionId session, const EngineRequest& request) const;
-  void Refuse(SessionId session, uint64_t handle, const absl::Status& status);
   Sequence* Find(SessionId session, uint64_t handle);
   Sequence* FindHeld(uint64_t id);
 
@@ -122,7 +123,7 @@ class EngineCore {
   void EndCancelled(Sequence& sequence);
   void EndWithError(Sequence& sequence, const absl::Status& status);
   void AbandonHandoff(Sequence& sequence);
-  void Retire(Sequence& sequence);
+  void Retire(Sequence& sequence, SequenceEnd end);
   void BeginHandoff(Sequence& sequence);
   void ExpectHandoff(Sequence& sequence);
   void SendFirstToken(Sequence& sequence);

@@ -36,7 +36,7 @@ void EngineCore::EndCancelled(Sequence& sequence) {
     Report(sequence).finish = SequenceFinish{FinishReason::kCancelled, std::nullopt};
   }
   AbandonHandoff(sequence);
-  Retire(sequence);
+  Retire(sequence, SequenceEnd::kCancelled);
 }
 
 void EngineCore::EndWithError(Sequence& sequence, const absl::Status& status) {
@@ -46,7 +46,7 @@ void EngineCore::EndWithError(Sequence& sequence, const absl::Status& status) {
     Report(sequence).error = status;
   }
   AbandonHandoff(sequence);
-  Retire(sequence);
+  Retire(sequence, SequenceEnd::kError);
 }
 
 void EngineCore::AbandonHandoff(Sequence& sequence) {
@@ -59,7 +59,8 @@ void EngineCore::AbandonHandoff(Sequence& sequence) {
 }
 
 // Its end is told. The blocks go back at once, unless a handoff may still touch them.
-void EngineCore::Retire(Sequence& sequence) {
+void EngineCore::Retire(Sequence& sequence, SequenceEnd end) {
+  if (parts_.metrics != nullptr) parts_.metrics->OnEnd(end);
   live_.erase(Key(sequence.session(), sequence.request().handle));
   if (sequence.open_handoffs > 0) return sequence.Enter(SequenceState::kClosing);
   parts_.pool->Release(sequence.blocks);
@@ -89,6 +90,7 @@ void EngineCore::ExpectHandoff(Sequence& sequence) {
   const absl::Time deadline =
       std::min(sequence.request().deadline, parts_.clock->Now() + options_.handoff_timeout);
   ++sequence.open_handoffs;
+  sequence.handoff_began = parts_.clock->Now();
   parts_.receiver->Expect(
       sequence.handoff_key(), tokens, {sequence.blocks.begin(), sequence.blocks.begin() + used},
       /*held_blocks=*/0, deadline,
@@ -107,6 +109,7 @@ void EngineCore::SendFirstToken(Sequence& sequence) {
 void EngineCore::OnSent(uint64_t id, uint32_t attempt, absl::StatusOr<HandoffSent> sent) {
   Sequence* sequence = FindHeld(id);
   TANDEM_CHECK(sequence != nullptr, "a handoff ended twice");
+  if (parts_.metrics != nullptr) parts_.metrics->OnSent(sent);
   --sequence->open_handoffs;
   if (sequence->state() == SequenceState::kClosing) {
     if (sequence->open_handoffs > 0) return;
@@ -123,12 +126,15 @@ void EngineCore::OnSent(uint64_t id, uint32_t attempt, absl::StatusOr<HandoffSen
         *sequence, Annotate(sent.status(), absl::StrCat("handoff to ", sequence->request().peer)));
   }
   Report(*sequence).handoff = *sent;
-  Retire(*sequence);
+  Retire(*sequence, SequenceEnd::kHandedOff);
 }
 
 void EngineCore::OnReceived(uint64_t id, absl::StatusOr<HandoffReceived> received) {
   Sequence* sequence = FindHeld(id);
   TANDEM_CHECK(sequence != nullptr, "a handoff ended twice");
+  if (parts_.metrics != nullptr) {
+    parts_.metrics->OnReceived(received, parts_.clock->Now() - sequence->handoff_began);
+  }
   --sequence->open_handoffs;
   if (sequence->state() == SequenceState::kClosing) {
     parts_.pool->Release(sequence->blocks);
@@ -159,7 +165,7 @@ absl::Status EngineCore::TakeReceived(Sequence& sequence, const HandoffReceived&
   sequence.Append(first.token_id);
   ReportToken(sequence, first.token_id, std::nullopt, finish);
   if (finish) {
-    Retire(sequence);
+    Retire(sequence, EndOf(*finish));
   } else {
     sequence.Enter(SequenceState::kDecoding);
   }

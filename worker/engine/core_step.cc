@@ -51,10 +51,8 @@ void EngineCore::ExpireWaiting(absl::Time now) {
   };
   std::erase_if(waiting_, [&](const std::unique_ptr<Sequence>& sequence) {
     const absl::Status status = status_of(*sequence);
-    if (status.ok()) return false;
-    live_.erase(Key(sequence->session(), sequence->request().handle));
-    Refuse(sequence->session(), sequence->request().handle, status);
-    return true;
+    if (!status.ok()) EndWithError(*sequence, status);
+    return !status.ok();
   });
 }
 
@@ -115,7 +113,6 @@ void EngineCore::Admit(uint32_t count) {
     for (const BlockId block : sequence->blocks) parts_.model->kv()->Clear(block);
     held_.push_back(std::move(sequence));
     Sequence& admitted = *held_.back();
-    sessions_[admitted.session()].sink->OnAccepted(admitted.request().handle, 0);
     if (admitted.request().role == Role::kDecode) {
       admitted.Enter(SequenceState::kAwaitingKv);
       ExpectHandoff(admitted);
@@ -161,6 +158,7 @@ void EngineCore::RunBatch(const Plan& plan) {
   const absl::Duration per_row = (now - start) / (prefill_rows + decode_rows);
   if (prefill_rows > 0) prefill_rate_.Add(prefill_rows, per_row * prefill_rows, now);
   if (decode_rows > 0) decode_rate_.Add(decode_rows, per_row * decode_rows, now);
+  if (parts_.metrics != nullptr) parts_.metrics->OnStep(now - start, prefill_rows, decode_rows);
 }
 
 void EngineCore::TakeRows(const Run& run, absl::Span<const float> logits) {
@@ -195,13 +193,14 @@ void EngineCore::TakeToken(Sequence& sequence, absl::Span<const float> row) {
   std::optional<PositionLogprobs> logprobs;
   if (request.logprobs) logprobs = MakeLogprobs(row, *token, *request.logprobs);
   const std::optional<SequenceFinish> finish = sequence.Append(*token);
+  if (parts_.metrics != nullptr) parts_.metrics->OnGenerated();
   ReportToken(sequence, *token, std::move(logprobs), finish);
   if (request.role == Role::kPrefill) {
     sequence.told_finish = finish;
     sequence.Enter(SequenceState::kSending);
     SendFirstToken(sequence);
   } else if (finish) {
-    Retire(sequence);
+    Retire(sequence, EndOf(*finish));
   } else if (sequence.state() == SequenceState::kPrefilling) {
     sequence.Enter(SequenceState::kDecoding);
   }

@@ -16,14 +16,15 @@ constexpr absl::Duration kIdleWait = absl::Milliseconds(100);
 
 }  // namespace
 
-Engine::Engine(const Clock* clock)
-    : clock_(clock),
+Engine::Engine(const EngineParts& parts)
+    : clock_(parts.clock),
+      metrics_(parts.metrics),
       mailbox_(std::make_shared<Mailbox>(kSessionMessages + kReservedMessages)),
-      progress_nanos_(absl::ToUnixNanos(clock->Now())) {}
+      progress_nanos_(absl::ToUnixNanos(clock_->Now())) {}
 
 absl::StatusOr<std::unique_ptr<Engine>> Engine::Start(const EngineOptions& options,
                                                       const EngineParts& parts) {
-  auto engine = std::unique_ptr<Engine>(new Engine(parts.clock));
+  auto engine = std::unique_ptr<Engine>(new Engine(parts));
   const auto post = [mailbox = engine->mailbox_](EngineMessage message) {
     TANDEM_CHECK(mailbox->TryPush(std::move(message)) || mailbox->closed(),
                  "more handoffs ended than can be open");
@@ -69,6 +70,7 @@ void Engine::Publish(bool worked) {
   }
   drained_changed_.NotifyAll();
   if (!changed) return;
+  if (metrics_ != nullptr) metrics_->OnLoad(load);
   load_sent_ = now;
   core_->SendLoad(load);
 }

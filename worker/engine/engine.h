@@ -51,13 +51,14 @@ class Engine {
  private:
   using Mailbox = BoundedQueue<EngineMessage>;
 
-  explicit Engine(const Clock* clock);
+  explicit Engine(const EngineParts& parts);
   absl::Status PostFromSession(EngineMessage message);
   void Post(EngineMessage message);
   void Loop();
   void Publish(bool worked) ABSL_LOCKS_EXCLUDED(mu_);
 
   const Clock* const clock_;
+  const EngineMetrics* const metrics_;
   const std::shared_ptr<Mailbox> mailbox_;  // shared with handoffs that may outlive the engine
   std::unique_ptr<EngineCore> core_;        // the thread's
   std::atomic<uint64_t> next_session_{1};

@@ -52,13 +52,13 @@ struct EngineLoad {
 };
 
 // One session's end of the engine.
-//   order   each Submit is answered by exactly one of OnAccepted and OnRefused; after OnAccepted
-//           the request ends exactly once in an OnStep, unless the session is closed first
+//   order   each Submit is answered at once by exactly one of OnAccepted and OnRefused; after
+//           OnAccepted the request ends exactly once in an OnStep, unless the session is closed first
 //   threads called by the engine's thread, and must not block it
 class StepSink {
  public:
   virtual ~StepSink() = default;
-  // The request has its blocks and starts.
+  // The request is in the queue.
   virtual void OnAccepted(uint64_t handle, uint32_t cached_tokens) = 0;
   // Nothing of it runs here, now or later.
   virtual void OnRefused(uint64_t handle, const absl::Status& status) = 0;

@@ -63,10 +63,11 @@ class Sequence {
   // Blocks of the whole need: ceil((prompt + max_tokens) / block_tokens).
   uint32_t BlocksNeeded(uint32_t block_tokens) const;
 
-  std::vector<BlockId> blocks;                    // held from admission to kFinished
-  std::vector<PositionLogprobs> prompt_logprobs;  // gathered while prefilling
-  std::optional<SequenceFinish> told_finish;      // kPrefill: the first token ended the output
-  uint32_t open_handoffs = 0;                     // begun, and `done` not yet called
+  std::vector<BlockId> blocks;                      // held from admission to kFinished
+  std::vector<PositionLogprobs> prompt_logprobs;    // gathered while prefilling
+  std::optional<SequenceFinish> told_finish;        // kPrefill: the first token ended the output
+  uint32_t open_handoffs = 0;                       // begun, and `done` not yet called
+  absl::Time handoff_began = absl::InfinitePast();  // kDecode
   bool paused = false;
 
   // A prefill's handoff goes to another worker from now on.

@@ -57,7 +57,8 @@ void CoreHarness::Connect(HandoffSender* sender, HandoffReceiver* receiver) {
                           .pool = pool.get(),
                           .sender = sender,
                           .receiver = receiver,
-                          .clock = &clock},
+                          .clock = &clock,
+                          .metrics = metrics},
                          [this](EngineMessage message) { posted.push_back(std::move(message)); });
   TANDEM_CHECK(created.ok(), created.status().ToString().c_str());
   core = *std::move(created);

@@ -65,6 +65,7 @@ struct CoreHarness {
   ToyModel model;
   std::unique_ptr<BlockPool> pool;
   EngineOptions options;
+  const EngineMetrics* metrics = nullptr;  // taken by Connect
   std::vector<EngineMessage> posted;
   std::unique_ptr<EngineCore> core;
   std::shared_ptr<RecordingSink> sink = std::make_shared<RecordingSink>();

@@ -1,0 +1,53 @@
+#include "worker/engine/engine_metrics.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+#include "tests/worker/engine/fake_handoff.h"
+#include "tests/worker/engine/harness.h"
+
+namespace tandem {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST(EngineMetrics, CountStepsTokensEndsAndHandoffs) {
+  MetricRegistry registry;
+  const WorkerMetrics metrics(&registry);
+  CoreHarness h;
+  const EngineMetrics counted(metrics, "toy", h.model.kv()->layout(), 64);
+  FakeHandoff handoff(h.model.kv(), h.model.kv());
+  h.metrics = &counted;
+  h.Connect(&handoff, nullptr);
+  h.Submit(ToyRequest(1, 20, 5));
+  EngineRequest cancelled = ToyRequest(2, 20, 5);
+  h.Submit(cancelled);
+  EngineRequest sent = ToyRequest(3, 20, 5);
+  sent.role = Role::kPrefill;
+  h.Submit(sent);
+  h.Turn();
+  h.core->Cancel(CoreHarness::kSession, 2);
+  handoff.FailSend({"r3", 0}, absl::UnavailableError("full"));
+  h.RunDry();
+  counted.OnLoad(h.core->load());
+
+  const std::string text = registry.Text();
+  EXPECT_THAT(text, HasSubstr("tandem_worker_step_duration_seconds_count{model=\"toy\"} 5"));
+  EXPECT_THAT(text, HasSubstr("tandem_worker_tokens_total{model=\"toy\",type=\"prompt\"} 60"));
+  EXPECT_THAT(text, HasSubstr("tandem_worker_tokens_total{model=\"toy\",type=\"generated\"} 7"));
+  const auto ended = [](const std::string& reason, int count) {
+    return HasSubstr(absl::StrCat("tandem_worker_sequences_total{finish_reason=\"", reason,
+                                  "\",model=\"toy\"} ", count));
+  };
+  EXPECT_THAT(text, ended("length", 1));
+  EXPECT_THAT(text, ended("cancelled", 1));
+  EXPECT_THAT(text, ended("error", 1));
+  EXPECT_THAT(text, ended("stop", 0));
+  EXPECT_THAT(text, HasSubstr("tandem_handoffs_total{direction=\"sent\",outcome=\"refused\"} 1"));
+  EXPECT_THAT(text, HasSubstr("tandem_worker_kv_blocks{model=\"toy\",state=\"free\"} 64"));
+  EXPECT_THAT(text, HasSubstr("tandem_worker_kv_cache_usage_ratio{model=\"toy\"} 0"));
+}
+
+}  // namespace
+}  // namespace tandem

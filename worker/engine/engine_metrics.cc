@@ -1,0 +1,93 @@
+#include "worker/engine/engine_metrics.h"
+
+#include "absl/strings/str_cat.h"
+
+namespace tandem {
+namespace {
+
+absl::string_view OutcomeOf(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kOk:
+      return "complete";
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kFailedPrecondition:
+      return "refused";
+    case absl::StatusCode::kCancelled:
+    case absl::StatusCode::kAborted:
+      return "aborted";
+    default:
+      return "failed";
+  }
+}
+
+}  // namespace
+
+EngineMetrics::EngineMetrics(const WorkerMetrics& metrics, const std::string& model,
+                             const KvLayout& layout, uint32_t blocks)
+    : waiting_(metrics.requests_waiting.With({model})),
+      running_(metrics.requests_running.With({model})),
+      kv_usage_(metrics.kv_cache_usage.With({model})),
+      blocks_free_(metrics.kv_blocks.With({model, "free"})),
+      blocks_filling_(metrics.kv_blocks.With({model, "filling"})),
+      step_duration_(metrics.step_duration.With({model})),
+      step_tokens_(metrics.step_tokens.With({model})),
+      prompt_tokens_(metrics.tokens.With({model, "prompt"})),
+      generated_tokens_(metrics.tokens.With({model, "generated"})),
+      stop_(metrics.sequences.With({model, "stop"})),
+      length_(metrics.sequences.With({model, "length"})),
+      cancelled_(metrics.sequences.With({model, "cancelled"})),
+      handed_off_(metrics.sequences.With({model, "handed_off"})),
+      error_(metrics.sequences.With({model, "error"})),
+      handoffs_(metrics.handoffs),
+      sent_bytes_(metrics.handoff_bytes.With({"sent"})),
+      received_bytes_(metrics.handoff_bytes.With({"received"})),
+      sent_duration_(metrics.handoff_duration.With({"sent"})),
+      received_duration_(metrics.handoff_duration.With({"received"})) {
+  metrics.cache_config.With({absl::StrCat(layout.block_tokens), absl::StrCat(blocks)}).Set(1);
+}
+
+void EngineMetrics::OnStep(absl::Duration took, uint32_t prompt_rows, uint32_t decode_rows) const {
+  step_duration_.Observe(took);
+  step_tokens_.Observe(prompt_rows + decode_rows);
+  prompt_tokens_.Add(prompt_rows);
+}
+
+void EngineMetrics::OnEnd(SequenceEnd end) const {
+  switch (end) {
+    case SequenceEnd::kStop:
+      return stop_.Add();
+    case SequenceEnd::kLength:
+      return length_.Add();
+    case SequenceEnd::kCancelled:
+      return cancelled_.Add();
+    case SequenceEnd::kHandedOff:
+      return handed_off_.Add();
+    case SequenceEnd::kError:
+      return error_.Add();
+  }
+}
+
+void EngineMetrics::OnSent(const absl::StatusOr<HandoffSent>& sent) const {
+  handoffs_.With({"sent", OutcomeOf(sent.status())}).Add();
+  if (!sent.ok()) return;
+  sent_bytes_.Add(static_cast<double>(sent->bytes));
+  sent_duration_.Observe(sent->duration);
+}
+
+void EngineMetrics::OnReceived(const absl::StatusOr<HandoffReceived>& received,
+                               absl::Duration took) const {
+  handoffs_.With({"received", OutcomeOf(received.status())}).Add();
+  if (!received.ok()) return;
+  received_bytes_.Add(static_cast<double>(received->bytes));
+  received_duration_.Observe(took);
+}
+
+void EngineMetrics::OnLoad(const EngineLoad& load) const {
+  waiting_.Set(load.waiting);
+  running_.Set(load.running);
+  blocks_free_.Set(load.blocks_free);
+  blocks_filling_.Set(load.blocks_total - load.blocks_free);
+  kv_usage_.Set(1.0 - static_cast<double>(load.blocks_free) / load.blocks_total);
+}
+
+}  // namespace tandem
