@@ -27,7 +27,7 @@ constexpr TransportCapabilities kTcp = {.name = "tcp",
                                         .encrypts = false,
                                         .peer_writes_window = false,
                                         .best_frame_bytes = 256 << 10,
-                                        .max_window_bytes = 256 << 20};
+                                        .max_window_bytes = uint64_t{4} << 30};
 
 absl::Status CheckSafe(const SocketAddress& address, bool insecure) {
   if (insecure || address.IsLoopback()) return absl::OkStatus();
@@ -86,12 +86,18 @@ class TcpTransport final : public Transport {
 
   void Retire(const LinkName& name) override {
     MutexLock lock(&mu_);
-    const auto found = links_.find(name.link_id);
-    if (found == links_.end() || found->second.landing.link != name) return;
-    found->second.retired = true;
-    if (found->second.connection != nullptr) found->second.connection->socket.ShutDown();
-    while (found->second.connection != nullptr) ended_.Wait(&mu_);
-    links_.erase(found);
+    while (true) {
+      const auto found = links_.find(name.link_id);
+      if (found == links_.end() || found->second.landing.link != name) return;
+      Link& link = found->second;
+      link.retired = true;
+      if (link.connection == nullptr) {
+        links_.erase(found);
+        return;
+      }
+      link.connection->socket.ShutDown();
+      ended_.Wait(&mu_);
+    }
   }
 
  private:

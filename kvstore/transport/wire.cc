@@ -229,9 +229,9 @@ Bytes16 RequestDigest(absl::string_view request_id) {
   return digest;
 }
 
-uint64_t KvAbiDigest(absl::string_view kv_abi) {
+uint64_t ShortDigest(absl::string_view text) {
   std::array<uint8_t, SHA256_DIGEST_LENGTH> sha;
-  SHA256(reinterpret_cast<const uint8_t*>(kv_abi.data()), kv_abi.size(), sha.data());
+  SHA256(reinterpret_cast<const uint8_t*>(text.data()), text.size(), sha.data());
   return wire::Reader(sha).Take<uint64_t>();
 }
 

@@ -65,6 +65,6 @@ Bytes16 FrameDigest(const FrameHeader& header, absl::Span<const absl::Span<const
 
 // Both take the first bytes of a SHA-256, so that nobody can choose two names that look alike.
 Bytes16 RequestDigest(absl::string_view request_id);
-uint64_t KvAbiDigest(absl::string_view kv_abi);
+uint64_t ShortDigest(absl::string_view text);
 
 }  // namespace tandem

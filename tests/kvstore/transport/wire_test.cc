@@ -162,7 +162,7 @@ TEST(FrameDigest, NamesAreCutFromSha256) {
   const Bytes16 digest = RequestDigest("abc");
   EXPECT_EQ(digest[0], 0xba);
   EXPECT_EQ(digest[15], 0x23);
-  EXPECT_EQ(KvAbiDigest("abc"), 0xeacf018fbf1678ba);
+  EXPECT_EQ(ShortDigest("abc"), 0xeacf018fbf1678ba);
 }
 
 }  // namespace

@@ -1,0 +1,51 @@
+#pragma once
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "kvstore/handoff/messages.h"
+#include "kvstore/transport/transport.h"
+
+namespace tandem {
+
+// What comes back on a link's control stream.
+struct ControlEvents {
+  std::function<void(const LinkName&, ToSender)> on_message;
+  std::function<void(const LinkName&, const absl::Status& why)> on_closed;  // once, and last
+};
+
+// The sender's way to its peers' control service: gRPC in a worker, memory in tests.
+//   errors  Unavailable or DeadlineExceeded nobody answers; FailedPrecondition the peer's reason
+//   threads any; calls wait for the peer, at most until `deadline`
+class ControlDoor {
+ public:
+  virtual ~ControlDoor() = default;
+  virtual absl::StatusOr<LinkGrant> Link(const std::string& peer, const LinkOffer& offer,
+                                         absl::Time deadline) = 0;
+  // Opens the link's control stream and waits for the peer's `opened`. Events come from other
+  // threads until the channel is destroyed, which waits for those that run.
+  virtual absl::StatusOr<std::shared_ptr<ControlChannel<ToReceiver>>> Open(const std::string& peer,
+                                                                           const LinkName& link,
+                                                                           ControlEvents events,
+                                                                           absl::Time deadline) = 0;
+};
+
+// Both connections of a link that is up.
+struct SenderLink {
+  LinkName name;
+  uint64_t window_bytes = 0;
+  std::shared_ptr<PushConnection> push;
+  std::shared_ptr<ControlChannel<ToReceiver>> control;
+};
+
+// Link, connect, open: each step must succeed before `deadline`.
+//   errors  as ControlDoor and Transport; FailedPrecondition also when the peer's answer does not
+//           fit: another layout, another transport, a window smaller than a slice
+absl::StatusOr<SenderLink> EstablishLink(const std::string& peer, const LinkOffer& offer,
+                                         ControlDoor* door, Transport* transport,
+                                         const ControlEvents& events, absl::Time deadline);
+
+}  // namespace tandem

@@ -1,0 +1,103 @@
+#include "worker/service/handoff_service.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/address.h"
+#include "base/grpc_channel.h"
+#include "base/grpc_status.h"
+#include "base/status.h"
+#include "kvstore/transport/tcp.h"
+#include "tandem/kv/v1/kv.grpc.pb.h"
+#include "worker/service/handoff_door.h"
+#include "worker/service/handoff_messages.h"
+#include "worker/service/handoff_stream.h"
+
+namespace tandem {
+namespace {
+
+namespace pb = kv::v1;
+
+class HandoffService final : public pb::HandoffService::CallbackService {
+ public:
+  explicit HandoffService(Receiver* receiver) : receiver_(receiver) {}
+
+  grpc::ServerUnaryReactor* Link(grpc::CallbackServerContext* context,
+                                 const pb::LinkRequest* request,
+                                 pb::LinkResponse* response) override {
+    const auto answer = [&]() -> absl::Status {
+      ASSIGN_OR_RETURN(const LinkOffer offer, FromProto(*request));
+      ASSIGN_OR_RETURN(const LinkGrant grant, receiver_->AcceptLink(offer));
+      *response = ToProto(grant);
+      return absl::OkStatus();
+    };
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    reactor->Finish(ToGrpcStatus(answer()));
+    return reactor;
+  }
+
+  grpc::ServerBidiReactor<pb::HandoffRequest, pb::HandoffResponse>* Handoff(
+      grpc::CallbackServerContext* context) override {
+    return HandoffStream::Start(receiver_, context);
+  }
+
+ private:
+  Receiver* const receiver_;
+};
+
+absl::StatusOr<std::shared_ptr<grpc::Channel>> Dial(const std::string& peer, bool insecure) {
+  ASSIGN_OR_RETURN(const HostPort address, ParseHostPort(peer));
+  if (!insecure && !IsLoopback(address.host)) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("handoff to ", peer,
+                     ": not loopback, and TLS between workers is not there yet; allow it with the "
+                     "insecure option on a network that you trust"));
+  }
+  return MakeChannel(peer, {.max_message_bytes = 1 << 20});
+}
+
+class WorkerHandoffs final : public Handoffs {
+ public:
+  WorkerHandoffs(BlockMemory* memory, std::unique_ptr<Transport> transport,
+                 const HandoffOptions& options)
+      : transport_(std::move(transport)),
+        door_([insecure = options.insecure](const std::string& peer) {
+          return Dial(peer, insecure);
+        }),
+        receiver_(memory, transport_.get(),
+                  {.incarnation = options.incarnation, .window_bytes = options.window_bytes}),
+        sender_(memory, transport_.get(), &door_,
+                {.incarnation = options.incarnation,
+                 .name = options.name,
+                 .push_timeout = options.push_timeout}),
+        service_(&receiver_) {}
+
+  HandoffSender* sender() override { return &sender_; }
+  HandoffReceiver* receiver() override { return &receiver_; }
+  grpc::Service* service() override { return &service_; }
+  std::string transport_address() const override { return transport_->address(); }
+  SenderCounters sent() const override { return sender_.counters(); }
+  ReceiverCounters received() const override { return receiver_.counters(); }
+
+ private:
+  const std::unique_ptr<Transport> transport_;
+  GrpcControlDoor door_;
+  Receiver receiver_;
+  Sender sender_;
+  HandoffService service_;
+};
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Handoffs>> MakeHandoffs(BlockMemory* memory,
+                                                       const HandoffOptions& options) {
+  ASSIGN_OR_RETURN(std::unique_ptr<Transport> transport,
+                   MakeTcpTransport({.listen = options.transfer_listen,
+                                     .advertise_host = options.advertise_host,
+                                     .insecure = options.insecure}));
+  return std::make_unique<WorkerHandoffs>(memory, std::move(transport), options);
+}
+
+}  // namespace tandem
