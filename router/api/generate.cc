@@ -1,0 +1,150 @@
+#include "router/api/generate.h"
+
+#include <utility>
+
+#include "base/grpc_status.h"
+#include "base/ids.h"
+#include "base/status.h"
+#include "router/api/error_map.h"
+#include "router/api/request_check.h"
+#include "router/api/request_metrics.h"
+#include "router/placement/policy.h"
+#include "router/prompt/deltas.h"
+#include "router/prompt/prompt.h"
+
+namespace tandem {
+namespace {
+
+namespace iv1 = inference::v1;
+namespace wv1 = worker::v1;
+
+// One request between its arrival and its dispatch.
+struct Job {
+  ApiContext api;
+  iv1::GenerateRequest request;
+  std::shared_ptr<const ServedModel> model;
+  std::shared_ptr<Relay> relay;
+  absl::Time deadline;
+};
+
+Relay::Plan MakePlan(const Job& job, const Prompt& prompt, const iv1::SamplingParams& sampling) {
+  Relay::Plan plan;
+  plan.start.set_request_id(job.relay->request_id());
+  plan.start.set_model(job.model->name);
+  plan.start.set_model_revision(job.model->facts->revision);
+  plan.start.set_seed(sampling.seed());
+  plan.start.set_prompt_tokens(static_cast<uint32_t>(prompt.ids.size()));
+  const iv1::ResponseOptions& response = job.request.response();
+  if (response.token_ids()) {
+    plan.start.mutable_prompt_token_ids()->Add(prompt.ids.begin(), prompt.ids.end());
+  }
+  plan.max_tokens = prompt.max_tokens;
+  plan.want_logprobs = response.has_logprobs();
+  plan.want_prompt_logprobs = response.has_prompt_logprobs();
+  plan.send_token_ids = response.token_ids();
+  plan.include_stop = job.request.stopping().include_stop();
+  return plan;
+}
+
+absl::StatusOr<std::vector<Deltas>> MakeDeltas(const Job& job) {
+  const iv1::ResponseOptions& response = job.request.response();
+  const iv1::StoppingParams& stopping = job.request.stopping();
+  Deltas::Options options;
+  options.stops.assign(stopping.stop().begin(), stopping.stop().end());
+  options.include_stop = stopping.include_stop();
+  options.skip_special = !response.has_skip_special_tokens() || response.skip_special_tokens();
+  options.no_text = response.no_text();
+  ASSIGN_OR_RETURN(Deltas one, Deltas::Create(*job.model->text, std::move(options)));
+  std::vector<Deltas> out;
+  out.push_back(std::move(one));
+  return out;
+}
+
+wv1::Submit MakeSubmit(const Job& job, const Prompt& prompt, const iv1::SamplingParams& sampling) {
+  wv1::Submit submit;
+  submit.set_request_id(job.relay->request_id());
+  submit.mutable_prompt_ids()->Add(prompt.ids.begin(), prompt.ids.end());
+  *submit.mutable_sampling() = sampling;
+  *submit.mutable_stopping() = job.request.stopping();
+  submit.mutable_stopping()->set_max_tokens(prompt.max_tokens);
+  *submit.mutable_response() = job.request.response();
+  if (job.deadline != absl::InfiniteFuture()) {
+    const int64_t left = absl::ToInt64Milliseconds(job.deadline - absl::Now());
+    submit.set_budget_ms(static_cast<uint64_t>(std::max<int64_t>(left, 1)));
+  }
+  return submit;
+}
+
+// The decode worker is told first: it has to make room before the prefill worker may push.
+absl::Status Dispatch(const Job& job, const Prompt& prompt, wv1::Submit submit) {
+  const WorkerSnapshot workers = job.api.workers->Snapshot();
+  const PlacementCall call = {job.model->name, job.model->facts->revision,
+                              static_cast<uint32_t>(prompt.ids.size()), prompt.max_tokens};
+  ASSIGN_OR_RETURN(const Placement placed, Pick(workers.views, call));
+  const WorkerFacts& decode = *workers.views[placed.decode].facts;
+  submit.set_role(placed.prefill ? wv1::ROLE_DECODE : wv1::ROLE_UNIFIED);
+  const uint64_t charge =
+      placed.prefill ? call.max_tokens : uint64_t{call.prompt_tokens} + call.max_tokens;
+  if (placed.prefill) job.relay->ExpectPrefill();
+  RETURN_IF_ERROR(job.relay->AddLeg(LegKind::kDecode, decode.address,
+                                    workers.sessions[placed.decode], submit, charge));
+  if (!placed.prefill) return absl::OkStatus();
+  submit.set_role(wv1::ROLE_PREFILL);
+  submit.set_peer(decode.handoff_address);
+  return job.relay->AddLeg(LegKind::kPrefill, workers.views[*placed.prefill].facts->address,
+                           workers.sessions[*placed.prefill], std::move(submit),
+                           call.prompt_tokens);
+}
+
+absl::Status Prepare(const Job& job) {
+  if (job.relay->ended()) return absl::OkStatus();  // the client left while this waited
+  const PromptLimits limits = {.max_prompt_bytes = job.api.max_prompt_bytes,
+                               .max_context = job.model->max_context,
+                               .vocabulary = job.model->facts->vocabulary,
+                               .default_max_tokens = job.api.default_max_tokens};
+  ASSIGN_OR_RETURN(const Prompt prompt,
+                   MakePrompt(*job.model->text, job.request, limits, absl::Now()));
+  const iv1::SamplingParams sampling =
+      ResolveSampling(job.request.sampling(), job.model->text->defaults, RandomUint64());
+  ASSIGN_OR_RETURN(std::vector<Deltas> deltas, MakeDeltas(job));
+  // False: the client has left, and nothing may be started for it.
+  if (!job.relay->Begin(MakePlan(job, prompt, sampling), std::move(deltas))) {
+    return absl::OkStatus();
+  }
+  return Dispatch(job, prompt, MakeSubmit(job, prompt, sampling));
+}
+
+absl::Status Admit(const std::shared_ptr<Job>& job) {
+  RETURN_IF_ERROR(CheckRequest(job->request));
+  ASSIGN_OR_RETURN(job->model, job->api.models->Find(job->request.model()));
+  RETURN_IF_ERROR(CheckTokenIds(job->request, job->model->facts->vocabulary));
+  RETURN_IF_ERROR(job->api.calls->Add(job->relay));
+  const bool queued = job->api.prompts->TryRun([job] {
+    if (absl::Status status = Prepare(*job); !status.ok()) job->relay->Fail(std::move(status));
+  });
+  return queued ? absl::OkStatus() : PromptQueueFull();
+}
+
+}  // namespace
+
+std::shared_ptr<Relay> StartGenerate(const ApiContext& api, const iv1::GenerateRequest& request,
+                                     absl::Time deadline, AnswerMode mode) {
+  Relay::Options options;
+  options.request_id = request.request_id().empty() ? NewRandomId() : request.request_id();
+  options.clock = api.clock;
+  options.client_buffer_bytes = mode == AnswerMode::kStream ? api.client_buffer_bytes : 0;
+  options.slow_client_timeout = api.slow_client_timeout;
+  options.metrics = api.metrics;
+  auto relay = std::make_shared<Relay>(std::move(options));
+  auto job = std::make_shared<Job>(Job{api, request, nullptr, relay, deadline});
+  if (absl::Status status = Admit(job); !status.ok()) relay->Fail(std::move(status));
+  return relay;
+}
+
+void EndGenerate(const ApiContext& api, const Relay& relay, AnswerMode mode) {
+  api.calls->Remove(&relay);
+  CountRequest(*api.metrics, mode == AnswerMode::kStream ? "Generate" : "GenerateOnce",
+               relay.Outcome());
+}
+
+}  // namespace tandem

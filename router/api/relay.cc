@@ -1,0 +1,433 @@
+#include "router/api/relay.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/grpc_status.h"
+#include "base/log.h"
+#include "base/status.h"
+#include "router/api/error_map.h"
+
+namespace tandem {
+namespace {
+
+namespace wv1 = worker::v1;
+namespace iv1 = inference::v1;
+
+constexpr size_t kTokenBytes = 8;  // what one token id costs in a message, about
+constexpr uint32_t kAttempt = 1;
+
+}  // namespace
+
+// Hears one worker on the relay's behalf.
+class Relay::LegEar final : public LegSink {
+ public:
+  LegEar(std::shared_ptr<Relay> relay, LegKind kind) : relay_(std::move(relay)), kind_(kind) {}
+  void OnAccepted(uint32_t cached_tokens) override { relay_->OnAccepted(kind_, cached_tokens); }
+  void OnStep(const wv1::SequenceStep& step) override { relay_->OnStep(kind_, step); }
+  void OnRefused(absl::Status why) override { relay_->OnLegFailed(kind_, std::move(why)); }
+  void OnLost(absl::Status why) override { relay_->OnLegFailed(kind_, WorkerLost(why)); }
+
+ private:
+  const std::shared_ptr<Relay> relay_;
+  const LegKind kind_;
+};
+
+struct Relay::Calls {
+  struct LegCall {
+    std::shared_ptr<WorkerSession> session;
+    uint64_t handle = 0;
+    bool cancel = false;
+  };
+  std::vector<LegCall> leave;
+  bool ready = false;
+  bool conflict = false;                  // a worker contradicted what was reported before
+  std::optional<absl::Duration> latency;  // since the tokens before these
+  std::string model;                      // of the latency
+};
+
+Relay::Relay(Options options) : options_(std::move(options)), arrival_(options_.clock->Now()) {}
+
+void Relay::SetReader(std::shared_ptr<RelayReader> reader) {
+  MutexLock lock(&mu_);
+  reader_.swap(reader);
+}
+
+bool Relay::Begin(Plan plan, std::vector<Deltas> deltas) {
+  MutexLock lock(&mu_);
+  if (end_) return false;
+  for (Deltas& one : deltas) {
+    outputs_.push_back({TokenLine(plan.max_tokens, plan.want_logprobs), std::move(one)});
+  }
+  start_ready_ = !plan.want_prompt_logprobs;
+  model_ = plan.start.model();
+  prompt_tokens_ = plan.start.prompt_tokens();
+  plan_ = std::move(plan);
+  return true;
+}
+
+void Relay::ExpectPrefill() {
+  MutexLock lock(&mu_);
+  split_ = true;
+}
+
+absl::Status Relay::AddLeg(LegKind kind, const std::string& address,
+                           const std::shared_ptr<WorkerSession>& session, wv1::Submit submit,
+                           uint64_t charge) {
+  {
+    MutexLock lock(&mu_);
+    if (end_) return *end_;
+    leg(kind).session = session;
+    leg(kind).address = address;
+  }
+  submit.set_attempt(kAttempt);
+  ASSIGN_OR_RETURN(const uint64_t handle,
+                   session->Submit(std::move(submit), charge,
+                                   std::make_shared<LegEar>(shared_from_this(), kind)));
+  bool over = false;
+  {
+    MutexLock lock(&mu_);
+    leg(kind).handle = handle;
+    over = leg(kind).over || end_.has_value();
+  }
+  if (over) session->Leave(handle, /*cancel=*/true);
+  return absl::OkStatus();
+}
+
+void Relay::Fail(absl::Status why) {
+  Calls calls;
+  {
+    MutexLock lock(&mu_);
+    End(std::move(why), &calls);
+  }
+  Run(std::move(calls));
+}
+
+void Relay::OnAccepted(LegKind kind, uint32_t cached_tokens) {
+  MutexLock lock(&mu_);
+  accepted_ = std::min(accepted_, options_.clock->Now());
+  leg(kind).cached_tokens = cached_tokens;
+}
+
+void Relay::OnStep(LegKind kind, const wv1::SequenceStep& step) {
+  if (step.has_error()) {
+    absl::Status why = FromRpcStatus(step.error());
+    if (why.ok()) why = absl::InternalError("the worker failed without a reason");
+    return OnLegFailed(kind, std::move(why));
+  }
+  Calls calls;
+  {
+    MutexLock lock(&mu_);
+    if (end_) return;
+    const size_t had = pending_bytes_;
+    const uint32_t tokens = completion_tokens_;
+    absl::Status applied = Apply(kind, step);
+    if (completion_tokens_ > tokens) Timestamp(&calls);
+    if (!applied.ok()) {
+      calls.conflict = true;
+      End(std::move(applied), &calls);
+    } else {
+      Settle(&calls);
+      Throttle();
+      calls.ready = calls.ready || pending_bytes_ > had;
+    }
+  }
+  Run(std::move(calls));
+}
+
+absl::Status Relay::Apply(LegKind kind, const wv1::SequenceStep& step) {
+  if (step.attempt() != kAttempt || step.output_index() >= outputs_.size()) {
+    return absl::InternalError(absl::StrCat("a worker answered for attempt ", step.attempt(),
+                                            ", output ", step.output_index()));
+  }
+  Leg& from = leg(kind);
+  Output& output = outputs_[step.output_index()];
+  from.reported = from.reported || step.token_ids_size() > 0;
+  if (step.has_handoff()) {
+    kv_bytes_ = step.handoff().kv_bytes();
+    from.over = true;
+  }
+  if (step.has_finish() && kind == LegKind::kDecode) from.over = outputs_.size() == 1;
+  RETURN_IF_ERROR(TakePromptLogprobs(kind, step));
+  if (output.ended) return absl::OkStatus();  // past a stop string, or repeated
+  RETURN_IF_ERROR(output.line.Add(step));
+  for (uint32_t i = 0; i < outputs_.size(); ++i) RETURN_IF_ERROR(Forward(i));
+  return absl::OkStatus();
+}
+
+// The leg that runs the prompt sends them before or with its first token.
+absl::Status Relay::TakePromptLogprobs(LegKind kind, const wv1::SequenceStep& step) {
+  if (start_ready_ || (split_ && kind != LegKind::kPrefill)) return absl::OkStatus();
+  auto* all = plan_.start.mutable_prompt_logprobs();
+  if (all->empty() && step.prompt_logprobs_size() > 0 && step.prompt_logprobs(0).has_token()) {
+    all->Add();  // the first token follows nothing
+  }
+  all->MergeFrom(step.prompt_logprobs());
+  if (!leg(kind).reported) return absl::OkStatus();
+  if (all->empty()) all->Add();
+  if (all->size() != static_cast<int>(prompt_tokens_)) {
+    return absl::InternalError(absl::StrCat("a worker reported ", all->size(),
+                                            " prompt log-probabilities for a prompt of ",
+                                            prompt_tokens_, " tokens"));
+  }
+  start_ready_ = true;
+  return absl::OkStatus();
+}
+
+iv1::OutputDelta* Relay::PendingDelta(uint32_t index) {
+  for (iv1::OutputDelta& delta : *pending_.mutable_outputs()) {
+    if (delta.index() == index) return &delta;
+  }
+  iv1::OutputDelta* delta = pending_.add_outputs();
+  delta->set_index(index);
+  return delta;
+}
+
+absl::Status Relay::Forward(uint32_t index) {
+  Output& output = outputs_[index];
+  if (!start_ready_) return absl::OkStatus();
+  while (!output.ended) {
+    std::optional<TokenLine::Token> token = output.line.Next();
+    if (!token) break;
+    RETURN_IF_ERROR(ForwardToken(index, *std::move(token)));
+  }
+  if (!output.ended && output.line.ended()) return EndOutput(index);
+  return absl::OkStatus();
+}
+
+absl::Status Relay::ForwardToken(uint32_t index, TokenLine::Token token) {
+  Output& output = outputs_[index];
+  iv1::OutputDelta* delta = PendingDelta(index);
+  const bool shown = !token.last || plan_.include_stop || !output.line.finish().has_stop_token_id();
+  if (shown) {
+    ASSIGN_OR_RETURN(const std::string text, output.deltas.Push(token.id));
+    delta->mutable_text()->append(text);
+    pending_bytes_ += text.size();
+  }
+  if (plan_.send_token_ids) delta->add_token_ids(token.id);
+  if (token.logprobs != nullptr) {
+    pending_bytes_ += token.logprobs->ByteSizeLong();
+    delta->mutable_logprobs()->AddAllocated(token.logprobs.release());
+  }
+  pending_bytes_ += kTokenBytes;
+  ++completion_tokens_;
+  if (output.deltas.matched()) return EndOutput(index);
+  return absl::OkStatus();
+}
+
+absl::Status Relay::EndOutput(uint32_t index) {
+  Output& output = outputs_[index];
+  iv1::OutputDelta* delta = PendingDelta(index);
+  if (!output.deltas.matched()) {
+    ASSIGN_OR_RETURN(const std::string rest, output.deltas.Finish());
+    delta->mutable_text()->append(rest);
+  }
+  output.ended = true;
+  iv1::OutputFinish* finish = delta->mutable_finish();
+  finish->set_completion_tokens(output.line.forwarded());
+  if (const std::optional<std::string> stop = output.deltas.matched()) {
+    finish->set_reason(iv1::FINISH_REASON_STOP);
+    finish->set_stop(*stop);
+    stopped_ = true;
+  } else {
+    finish->set_reason(output.line.finish().reason());
+    if (output.line.finish().has_stop_token_id()) {
+      finish->set_stop_token_id(output.line.finish().stop_token_id());
+    }
+  }
+  reason_ = finish->reason();
+  pending_bytes_ += kTokenBytes;
+  return absl::OkStatus();
+}
+
+void Relay::Timestamp(Calls* calls) {
+  const absl::Time now = options_.clock->Now();
+  if (first_token_ == absl::InfiniteFuture()) {
+    first_token_ = now;
+  } else {
+    calls->latency = now - last_token_;
+    calls->model = model_;
+  }
+  last_token_ = now;
+}
+
+bool Relay::AllEnded() {
+  for (const Output& output : outputs_) {
+    if (!output.ended) return false;
+  }
+  return !outputs_.empty();
+}
+
+bool Relay::CanSpare(LegKind kind) {
+  if (AllEnded()) return true;
+  if (kind == LegKind::kDecode || !leg(LegKind::kDecode).reported || !start_ready_) return false;
+  for (const Output& output : outputs_) {
+    if (output.line.forwarded() == 0) return false;  // only the prefill worker knows its logprobs
+  }
+  return true;
+}
+
+void Relay::Settle(Calls* calls) {
+  if (!AllEnded()) return;
+  Leg& prefill = leg(LegKind::kPrefill);
+  const Leg& decode = leg(LegKind::kDecode);
+  // The handoff's report says how many bytes went over. It is sure to come once the decode worker
+  // has sent tokens; before that, a stop string makes the handoff pointless.
+  const bool handing_over = split_ && !prefill.over && (!stopped_ || decode.reported);
+  if (!handing_over) return End(absl::OkStatus(), calls);
+  if (stopped_) Leave(LegKind::kDecode, /*cancel=*/true, calls);
+}
+
+void Relay::OnLegFailed(LegKind kind, absl::Status why) {
+  Calls calls;
+  {
+    MutexLock lock(&mu_);
+    if (end_) return;
+    leg(kind).over = true;
+    if (CanSpare(kind)) {
+      Settle(&calls);
+    } else {
+      End(Annotate(why, leg(kind).address), &calls);
+    }
+  }
+  Run(std::move(calls));
+}
+
+void Relay::Leave(LegKind kind, bool cancel, Calls* calls) {
+  Leg& from = leg(kind);
+  if (from.session == nullptr) return;
+  if (from.handle) calls->leave.push_back({from.session, *from.handle, cancel && !from.over});
+  from.over = true;
+}
+
+void Relay::End(absl::Status status, Calls* calls) {
+  if (end_) return;
+  ended_at_ = options_.clock->Now();
+  if (status.ok()) FillEnd();
+  end_ = std::move(status);
+  Leave(LegKind::kPrefill, /*cancel=*/true, calls);
+  Leave(LegKind::kDecode, /*cancel=*/true, calls);
+  if (!blocked_since_) blocked_since_ = ended_at_;
+  calls->ready = true;
+}
+
+void Relay::FillEnd() {
+  const Leg& prefill = leg(split_ ? LegKind::kPrefill : LegKind::kDecode);
+  iv1::Usage* usage = pending_.mutable_end()->mutable_usage();
+  usage->set_prompt_tokens(prompt_tokens_);
+  usage->set_cached_tokens(prefill.cached_tokens);
+  usage->set_completion_tokens(completion_tokens_);
+  iv1::Serving* serving = pending_.mutable_end()->mutable_serving();
+  serving->set_prefill_worker(prefill.address);
+  serving->set_decode_worker(leg(LegKind::kDecode).address);
+  serving->set_attempts(kAttempt);
+  serving->set_kv_bytes(kv_bytes_);
+  serving->set_first_token_us(
+      absl::ToInt64Microseconds(std::min(first_token_, ended_at_) - arrival_));
+  serving->set_total_us(absl::ToInt64Microseconds(ended_at_ - arrival_));
+}
+
+void Relay::Throttle() {
+  const Leg& decode = leg(LegKind::kDecode);
+  if (options_.client_buffer_bytes == 0 || paused_ || end_ || !decode.handle || decode.over) return;
+  if (pending_bytes_ <= options_.client_buffer_bytes) return;
+  paused_ = true;
+  blocked_since_ = options_.clock->Now();
+}
+
+void Relay::TellPaused() {
+  for (;;) {
+    std::shared_ptr<WorkerSession> session;
+    uint64_t handle = 0;
+    bool pause = false;
+    {
+      MutexLock lock(&mu_);
+      const Leg& decode = leg(LegKind::kDecode);
+      if (telling_ || told_paused_ == paused_ || decode.over) return;
+      telling_ = true;
+      told_paused_ = pause = paused_;
+      session = decode.session;
+      handle = *decode.handle;
+    }
+    if (pause) options_.metrics->client_pauses.Add();
+    pause ? session->Pause(handle) : session->Resume(handle);
+    MutexLock lock(&mu_);
+    telling_ = false;
+  }
+}
+
+std::optional<Relay::Chunk> Relay::Take(bool whole) {
+  Chunk chunk;
+  {
+    MutexLock lock(&mu_);
+    if (end_taken_ || (whole && !end_)) return std::nullopt;
+    chunk.has_message = pending_.outputs_size() > 0 || pending_.has_end();
+    if (!chunk.has_message && !end_) return std::nullopt;
+    if (chunk.has_message) {
+      chunk.message.Swap(&pending_);
+      pending_bytes_ = 0;
+      if (!start_sent_) chunk.message.mutable_start()->Swap(&plan_.start);
+      start_sent_ = true;
+    }
+    chunk.end = end_;
+    end_taken_ = end_.has_value();
+    if (paused_ && !end_) {
+      paused_ = false;
+      blocked_since_.reset();
+    }
+  }
+  TellPaused();
+  return chunk;
+}
+
+void Relay::Tick() {
+  std::shared_ptr<RelayReader> reader;
+  {
+    MutexLock lock(&mu_);
+    if (!blocked_since_) return;
+    if (options_.clock->Now() - *blocked_since_ < options_.slow_client_timeout) return;
+    blocked_since_ = absl::InfiniteFuture();
+    reader = reader_;
+  }
+  options_.metrics->slow_client_cancels.Add();
+  Fail(SlowClient());
+  if (reader != nullptr) reader->Abandon();
+}
+
+bool Relay::ended() const {
+  MutexLock lock(&mu_);
+  return end_.has_value();
+}
+
+RelayOutcome Relay::Outcome() const {
+  MutexLock lock(&mu_);
+  RelayOutcome out;
+  out.status = end_.value_or(absl::UnknownError("still running"));
+  out.model = model_;
+  out.prompt_tokens = prompt_tokens_;
+  out.completion_tokens = completion_tokens_;
+  out.finish = reason_;
+  for (const Leg& one : legs_) out.cached_tokens = std::max(out.cached_tokens, one.cached_tokens);
+  if (accepted_ != absl::InfiniteFuture()) out.queued = accepted_ - arrival_;
+  if (first_token_ != absl::InfiniteFuture()) out.first_token = first_token_ - arrival_;
+  out.total = std::min(ended_at_, options_.clock->Now()) - arrival_;
+  return out;
+}
+
+void Relay::Run(Calls calls) {
+  if (calls.conflict) options_.metrics->token_conflicts.Add();
+  if (calls.latency) {
+    options_.metrics->inter_token_latency.With({calls.model}).Observe(*calls.latency);
+  }
+  for (const Calls::LegCall& call : calls.leave) call.session->Leave(call.handle, call.cancel);
+  TellPaused();
+  if (!calls.ready) return;
+  std::shared_ptr<RelayReader> reader;
+  {
+    MutexLock lock(&mu_);
+    reader = reader_;
+  }
+  if (reader != nullptr) reader->OnReady();
+}
+
+}  // namespace tandem

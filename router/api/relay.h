@@ -1,0 +1,190 @@
+#pragma once
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/time/time.h"
+#include "base/clock.h"
+#include "base/metric_list.h"
+#include "base/mutex.h"
+#include "router/api/token_line.h"
+#include "router/placement/worker_session.h"
+#include "router/prompt/deltas.h"
+#include "tandem/inference/v1/inference.pb.h"
+
+namespace tandem {
+
+// Whoever writes a relay's answer to its client. Called without a lock held, by any thread.
+class RelayReader {
+ public:
+  virtual ~RelayReader() = default;
+  virtual void OnReady() = 0;  // Take() may have something
+  // The client does not read: give the connection up. Only ever called by Relay::Tick.
+  virtual void Abandon() = 0;
+};
+
+enum class LegKind { kPrefill, kDecode };  // kDecode also stands for the worker that does both
+
+// What counts and measures a request, as its end leaves it.
+struct RelayOutcome {
+  absl::Status status;
+  std::string model;  // empty when the request never got as far
+  uint32_t prompt_tokens = 0;
+  uint32_t cached_tokens = 0;
+  uint32_t completion_tokens = 0;
+  inference::v1::FinishReason finish = inference::v1::FINISH_REASON_UNSPECIFIED;
+  // Since the request's arrival; absent when it did not get so far.
+  std::optional<absl::Duration> queued;  // until a worker took it
+  std::optional<absl::Duration> first_token;
+  absl::Duration total;
+};
+
+// The answer of one request on its way from its workers to its client: puts tokens in order, makes
+// text of them, ends at a stop string, holds back what the client has not read, and ends everywhere
+// at once when anything goes wrong.
+//   life    made at the request's arrival -> Begin (the prompt is ready) -> AddLeg per worker ->
+//           ended, by the workers or by Fail. Shared by the legs, the reader and the registry
+//   units   the buffer is in bytes of the messages that wait; token indices are of the output
+//   order   Take() gives the start with the first delta, deltas in order, and the end once, last
+//   threads any. mu_ is never held across a call to a session or to the reader
+class Relay final : public std::enable_shared_from_this<Relay> {
+ public:
+  struct Options {
+    std::string request_id;
+    const Clock* clock = RealClock();
+    // Above this much unread, the decode worker is told to pause; 0: never.
+    size_t client_buffer_bytes = 256 << 10;
+    // A client that has blocked its answer for so long is given up.
+    absl::Duration slow_client_timeout = absl::Seconds(30);
+    const RouterMetrics* metrics = nullptr;  // outlives the relay
+  };
+  // What the answer is made of, known once the prompt is.
+  struct Plan {
+    inference::v1::ResponseStart start;  // without prompt log-probabilities
+    uint32_t max_tokens = 0;
+    uint32_t outputs = 1;
+    bool want_logprobs = false;
+    bool want_prompt_logprobs = false;
+    bool send_token_ids = false;
+    bool include_stop = false;
+  };
+  struct Chunk {
+    inference::v1::GenerateResponse message;
+    bool has_message = false;
+    std::optional<absl::Status> end;  // nothing follows
+  };
+
+  explicit Relay(Options options);
+
+  void SetReader(std::shared_ptr<RelayReader> reader) ABSL_LOCKS_EXCLUDED(mu_);  // null: none
+  // False when the request has ended meanwhile. One Deltas per output.
+  bool Begin(Plan plan, std::vector<Deltas> deltas) ABSL_LOCKS_EXCLUDED(mu_);
+  // Another worker than the decode worker will run the prompt. Before AddLeg.
+  void ExpectPrefill() ABSL_LOCKS_EXCLUDED(mu_);
+  // Sends `submit` to a worker that takes part. `address` is for the answer's last message.
+  absl::Status AddLeg(LegKind kind, const std::string& address,
+                      const std::shared_ptr<WorkerSession>& session, worker::v1::Submit submit,
+                      uint64_t charge) ABSL_LOCKS_EXCLUDED(mu_);
+  // Ends the request with an error, unless it has ended: the workers are told at once.
+  void Fail(absl::Status why) ABSL_LOCKS_EXCLUDED(mu_);
+
+  // What is ready to be written; nothing means wait for OnReady. With `whole`, only the complete
+  // answer is.
+  std::optional<Chunk> Take(bool whole) ABSL_LOCKS_EXCLUDED(mu_);
+  // Looks after clients that do not read.
+  void Tick() ABSL_LOCKS_EXCLUDED(mu_);
+
+  bool ended() const ABSL_LOCKS_EXCLUDED(mu_);
+  const std::string& request_id() const { return options_.request_id; }
+  absl::Time arrival() const { return arrival_; }
+  RelayOutcome Outcome() const ABSL_LOCKS_EXCLUDED(mu_);
+
+ private:
+  class LegEar;  // hears one worker on the relay's behalf
+  struct Leg {
+    std::shared_ptr<WorkerSession> session;  // null: no such leg
+    std::string address;
+    std::optional<uint64_t> handle;  // once Submit has returned
+    bool over = false;               // nothing more comes from it, or is wanted
+    bool reported = false;           // it has sent tokens
+    uint32_t cached_tokens = 0;
+  };
+  struct Output {
+    TokenLine line;
+    Deltas deltas;
+    bool ended = false;
+  };
+  // Calls to make once mu_ is released.
+  struct Calls;
+
+  void OnAccepted(LegKind kind, uint32_t cached_tokens) ABSL_LOCKS_EXCLUDED(mu_);
+  void OnStep(LegKind kind, const worker::v1::SequenceStep& step) ABSL_LOCKS_EXCLUDED(mu_);
+  void OnLegFailed(LegKind kind, absl::Status why) ABSL_LOCKS_EXCLUDED(mu_);
+
+  Leg& leg(LegKind kind) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return legs_[static_cast<size_t>(kind)];
+  }
+  absl::Status Apply(LegKind kind, const worker::v1::SequenceStep& step)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status TakePromptLogprobs(LegKind kind, const worker::v1::SequenceStep& step)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status Forward(uint32_t index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status ForwardToken(uint32_t index, TokenLine::Token token)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status EndOutput(uint32_t index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  inference::v1::OutputDelta* PendingDelta(uint32_t index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Notes when tokens came, and how long after the ones before.
+  void Timestamp(Calls* calls) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool AllEnded() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Whether the answer can do without anything more from this leg.
+  bool CanSpare(LegKind kind) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Ends the request if all of it is here; else ends legs that have nothing left to do.
+  void Settle(Calls* calls) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void FillEnd() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void End(absl::Status status, Calls* calls) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Leave(LegKind kind, bool cancel, Calls* calls) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Throttle() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Tells the decode worker what paused_ says, in order though several threads may call.
+  void TellPaused() ABSL_LOCKS_EXCLUDED(mu_);
+  void Run(Calls calls) ABSL_LOCKS_EXCLUDED(mu_);
+
+  const Options options_;
+  const absl::Time arrival_;
+
+  mutable Mutex mu_;
+  std::shared_ptr<RelayReader> reader_ ABSL_GUARDED_BY(mu_);
+  Plan plan_ ABSL_GUARDED_BY(mu_);
+  std::string model_ ABSL_GUARDED_BY(mu_);
+  uint32_t prompt_tokens_ ABSL_GUARDED_BY(mu_) = 0;
+  bool split_ ABSL_GUARDED_BY(mu_) = false;           // the prefill leg runs the prompt
+  std::vector<Output> outputs_ ABSL_GUARDED_BY(mu_);  // empty before Begin
+  std::array<Leg, 2> legs_ ABSL_GUARDED_BY(mu_);      // by LegKind
+  inference::v1::GenerateResponse pending_ ABSL_GUARDED_BY(mu_);
+  size_t pending_bytes_ ABSL_GUARDED_BY(mu_) = 0;
+  bool start_ready_ ABSL_GUARDED_BY(mu_) = false;  // plan_.start is complete
+  bool start_sent_ ABSL_GUARDED_BY(mu_) = false;
+  bool stopped_ ABSL_GUARDED_BY(mu_) = false;  // a stop string ended an output
+  // The decode worker should be paused; what it was told last; someone is telling it now.
+  bool paused_ ABSL_GUARDED_BY(mu_) = false;
+  bool told_paused_ ABSL_GUARDED_BY(mu_) = false;
+  bool telling_ ABSL_GUARDED_BY(mu_) = false;
+  // Since when the client has to read before anything can go on.
+  std::optional<absl::Time> blocked_since_ ABSL_GUARDED_BY(mu_);
+  std::optional<absl::Status> end_ ABSL_GUARDED_BY(mu_);
+  bool end_taken_ ABSL_GUARDED_BY(mu_) = false;
+  absl::Time accepted_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
+  absl::Time last_token_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
+  absl::Time first_token_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
+  absl::Time ended_at_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
+  uint32_t completion_tokens_ ABSL_GUARDED_BY(mu_) = 0;
+  uint64_t kv_bytes_ ABSL_GUARDED_BY(mu_) = 0;
+  inference::v1::FinishReason reason_ ABSL_GUARDED_BY(mu_) =
+      inference::v1::FINISH_REASON_UNSPECIFIED;
+};
+
+}  // namespace tandem

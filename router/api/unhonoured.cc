@@ -1,0 +1,50 @@
+#include "router/api/unhonoured.h"
+
+#include "absl/strings/str_cat.h"
+#include "base/grpc_status.h"
+
+namespace tandem {
+namespace {
+
+namespace iv1 = inference::v1;
+
+struct Asked {
+  bool asked;
+  const char* field;
+};
+
+}  // namespace
+
+absl::Status CheckHonoured(const iv1::GenerateRequest& request) {
+  const iv1::SamplingParams& sampling = request.sampling();
+  const iv1::StoppingParams& stopping = request.stopping();
+  const iv1::ToolChoice& tool_choice = request.chat().tool_choice();
+  const Asked fields[] = {
+      {sampling.n() > 1, "sampling.n"},
+      {sampling.presence_penalty() != 0, "sampling.presence_penalty"},
+      {sampling.frequency_penalty() != 0, "sampling.frequency_penalty"},
+      {sampling.has_repetition_penalty() && sampling.repetition_penalty() != 1,
+       "sampling.repetition_penalty"},
+      {!sampling.logit_bias().empty(), "sampling.logit_bias"},
+      {!sampling.allowed_token_ids().empty(), "sampling.allowed_token_ids"},
+      {stopping.min_tokens() > 0, "stopping.min_tokens"},
+      {stopping.has_time_limit_ms(), "stopping.time_limit_ms"},
+      {request.guided().grammar_case() != iv1::GuidedParams::GRAMMAR_NOT_SET, "guided"},
+      {!request.cache().salt().empty(), "cache.salt"},
+      {request.cache().bypass(), "cache.bypass"},
+      {request.priority() != 0, "priority"},
+      {!request.end_user_id().empty(), "end_user_id"},
+      {!request.lora_name().empty(), "lora_name"},
+      {tool_choice.mode() == iv1::ToolChoice::MODE_REQUIRED, "chat.tool_choice.mode"},
+      {!tool_choice.name().empty(), "chat.tool_choice.name"},
+  };
+  for (const Asked& one : fields) {
+    if (!one.asked) continue;
+    return WithReason(
+        absl::UnimplementedError(absl::StrCat(one.field, ": not supported yet; leave it out")),
+        "FIELD_NOT_SUPPORTED", {{"field", one.field}});
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace tandem

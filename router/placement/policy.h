@@ -1,0 +1,39 @@
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "absl/status/statusor.h"
+#include "absl/types/span.h"
+#include "router/placement/worker_facts.h"
+
+namespace tandem {
+
+// The request as far as placement is concerned.
+struct PlacementCall {
+  std::string model;
+  std::string revision;  // only workers with these weights may serve it
+  uint32_t prompt_tokens = 0;
+  uint32_t max_tokens = 0;
+};
+
+// Indices into the views that Pick was given.
+struct Placement {
+  size_t decode = 0;              // or the worker that does both
+  std::optional<size_t> prefill;  // another worker; absent: `decode` runs the prompt too
+};
+
+// Chooses the workers of one request: the least loaded decode worker that has a prefill partner
+// with an interchangeable KV cache, and the least loaded of these partners; where no such pair is,
+// the least loaded single worker, one of role "unified" first. Pure: equal input, equal choice.
+//   units   load is in predicted tokens
+//   errors  InvalidArgument when every worker of the model is too small for the request, ever;
+//           Unavailable when none is ready, naming each worker of the model and its state
+absl::StatusOr<Placement> Pick(absl::Span<const WorkerView> workers, const PlacementCall& call);
+
+// "10.0.0.1:9100 (prefill): lost, no heartbeat for 3s; ..." for error messages and logs; at most
+// 16 workers are named.
+std::string DescribeWorkers(absl::Span<const WorkerView> workers);
+
+}  // namespace tandem

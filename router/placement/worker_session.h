@@ -1,0 +1,122 @@
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/status/statusor.h"
+#include "absl/time/time.h"
+#include "base/clock.h"
+#include "base/ids.h"
+#include "base/mutex.h"
+#include "router/placement/worker_facts.h"
+#include "router/placement/worker_stream.h"
+#include "tandem/worker/v1/worker.pb.h"
+
+namespace tandem {
+
+// Hears what one worker does for one request: a "leg" of it. Calls come from gRPC's threads, one at
+// a time, never with a lock held, and may come before Submit has returned.
+class LegSink {
+ public:
+  virtual ~LegSink() = default;
+  virtual void OnAccepted(uint32_t cached_tokens) = 0;
+  virtual void OnStep(const worker::v1::SequenceStep& step) = 0;
+  // Nothing more comes from this leg: the worker refused it (`why` is the worker's) or was lost.
+  virtual void OnRefused(absl::Status why) = 0;
+  virtual void OnLost(absl::Status why) = 0;
+};
+
+// The router's side of one worker: connects, says hello, reconnects after growing pauses, watches
+// heartbeats, and hands each message to the request it belongs to.
+//   life    Start() once; Stop() before the last reference goes, waits for gRPC's threads to leave
+//   units   load and charge are in tokens
+//   errors  Submit fails with Unavailable when there is no session to send on
+//   threads any. Tick comes from one thread, a few times per heartbeat interval
+class WorkerSession final : public WorkerStream::Listener,
+                            public std::enable_shared_from_this<WorkerSession> {
+ public:
+  struct Options {
+    std::string address;                     // host:port
+    std::shared_ptr<grpc::Channel> channel;  // to that address
+    Incarnation incarnation{};
+    // A worker that is silent for heartbeat_interval x missed_heartbeats is taken for dead.
+    absl::Duration heartbeat_interval = absl::Seconds(1);
+    uint32_t missed_heartbeats = 3;
+    absl::Duration min_backoff = absl::Milliseconds(100);  // pause before the second connection
+    absl::Duration max_backoff = absl::Seconds(5);
+    size_t max_queued_bytes = 64 << 20;  // messages that wait to be written
+    const Clock* clock = RealClock();
+    // Called without a lock held when facts() changed.
+    std::function<void()> on_change = [] {};
+  };
+
+  explicit WorkerSession(Options options);
+
+  void Start();
+  void Stop() ABSL_LOCKS_EXCLUDED(mu_);
+  // Connects when it is time to; gives a silent worker up.
+  void Tick() ABSL_LOCKS_EXCLUDED(mu_);
+
+  // Whether new requests may go here and a broken session is made again; they may, until told.
+  void Retire(bool retired) ABSL_LOCKS_EXCLUDED(mu_);
+  // Retired, and nothing runs here any more.
+  bool Done() const ABSL_LOCKS_EXCLUDED(mu_);
+
+  WorkerView View() const ABSL_LOCKS_EXCLUDED(mu_);
+  std::shared_ptr<grpc::Channel> channel() const { return options_.channel; }
+
+  // Sends the request and returns its handle. Its prompt and output tokens (`charge`) count as
+  // this worker's load until the worker's own report has them.
+  absl::StatusOr<uint64_t> Submit(worker::v1::Submit submit, uint64_t charge,
+                                  std::shared_ptr<LegSink> sink) ABSL_LOCKS_EXCLUDED(mu_);
+  // Nothing more is wanted of this leg: its sink is dropped and, with `cancel`, the worker told.
+  void Leave(uint64_t handle, bool cancel) ABSL_LOCKS_EXCLUDED(mu_);
+  void Pause(uint64_t handle) ABSL_LOCKS_EXCLUDED(mu_);
+  void Resume(uint64_t handle) ABSL_LOCKS_EXCLUDED(mu_);
+
+  void OnMessage(const WorkerStream* from, const worker::v1::SessionResponse& message) override;
+  void OnEnd(const WorkerStream* from, absl::Status why) override;
+
+ private:
+  struct Leg {
+    std::shared_ptr<LegSink> sink;
+    uint64_t charge = 0;    // not yet in the worker's report
+    bool accepted = false;  // the next report has it
+  };
+  using Legs = absl::flat_hash_map<uint64_t, Leg>;
+
+  void Connect() ABSL_LOCKS_EXCLUDED(mu_);
+  // Ends the session in `state` and tells every leg.
+  void Drop(WorkerState state, const std::string& why) ABSL_LOCKS_EXCLUDED(mu_);
+  void OnHello(const worker::v1::WorkerInfo& hello) ABSL_LOCKS_EXCLUDED(mu_);
+  void OnLoad(const worker::v1::Load& load) ABSL_LOCKS_EXCLUDED(mu_);
+  void OnAccepted(const worker::v1::Accepted& accepted) ABSL_LOCKS_EXCLUDED(mu_);
+  void OnRefused(const worker::v1::Refused& refused) ABSL_LOCKS_EXCLUDED(mu_);
+  void OnStep(const worker::v1::Step& step) ABSL_LOCKS_EXCLUDED(mu_);
+  void SendControl(worker::v1::SessionRequest message) ABSL_LOCKS_EXCLUDED(mu_);
+  void SetState(WorkerState state, const std::string& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Removes the leg with its charge; its sink is null when there was none.
+  Leg TakeLeg(uint64_t handle) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  const Options options_;
+  const std::unique_ptr<worker::v1::WorkerService::Stub> stub_;
+
+  mutable Mutex mu_;
+  CondVar streams_gone_;
+  std::shared_ptr<const WorkerFacts> facts_ ABSL_GUARDED_BY(mu_);
+  std::shared_ptr<WorkerStream> stream_ ABSL_GUARDED_BY(mu_);  // null between connections
+  int open_streams_ ABSL_GUARDED_BY(mu_) = 0;                  // until their OnEnd
+  bool stopped_ ABSL_GUARDED_BY(mu_) = false;
+  bool retired_ ABSL_GUARDED_BY(mu_) = false;
+  absl::Time last_heard_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
+  absl::Time connect_at_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
+  absl::Duration backoff_ ABSL_GUARDED_BY(mu_);
+  uint64_t next_handle_ ABSL_GUARDED_BY(mu_) = 1;
+  Legs legs_ ABSL_GUARDED_BY(mu_);
+  uint64_t reported_tokens_ ABSL_GUARDED_BY(mu_) = 0;  // the worker's last load report
+  uint64_t charged_tokens_ ABSL_GUARDED_BY(mu_) = 0;   // sum of Leg::charge
+};
+
+}  // namespace tandem
