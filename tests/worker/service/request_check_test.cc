@@ -1,0 +1,180 @@
+#include "worker/service/request_check.h"
+
+#include <gmock/gmock.h>
+#include <google/protobuf/text_format.h>
+#include <gtest/gtest.h>
+
+#include "absl/strings/str_cat.h"
+#include "base/grpc_status.h"
+#include "tests/support/status_matchers.h"
+
+namespace tandem {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+const absl::Time kNow = absl::FromUnixSeconds(1'800'000'000);
+
+RequestLimits Limits() {
+  return {.max_context = 64,
+          .vocabulary = 100,
+          .eos_ids = {2, 7},
+          .roles = {Role::kUnified, Role::kPrefill}};
+}
+
+// A right request, with the fields of `more` set over it.
+worker::v1::Submit Valid(const std::string& more = "") {
+  worker::v1::Submit submit;
+  using google::protobuf::TextFormat;
+  EXPECT_TRUE(TextFormat::ParseFromString(
+      R"(handle: 5 request_id: "r" role: ROLE_UNIFIED prompt_ids: [1, 2, 3])", &submit));
+  EXPECT_TRUE(TextFormat::MergeFromString(more, &submit)) << "not a Submit: " << more;
+  return submit;
+}
+
+absl::Status Check(const std::string& more) {
+  return CheckSubmit(Valid(more), Limits(), kNow).status();
+}
+
+TEST(RequestCheck, WhatIsAbsentTakesItsDefault) {
+  ASSERT_OK_AND_ASSIGN(const EngineRequest request, CheckSubmit(Valid(), Limits(), kNow));
+  EXPECT_EQ(request.handle, 5u);
+  EXPECT_EQ(request.sampling.temperature, 1.0f);
+  EXPECT_EQ(request.sampling.top_p, 1.0f);
+  EXPECT_EQ(request.max_tokens, 61u) << "what is left of the context";
+  EXPECT_THAT(request.stop_ids, ElementsAre(2, 7));
+  EXPECT_FALSE(request.logprobs.has_value());
+  EXPECT_EQ(request.deadline, absl::InfiniteFuture());
+}
+
+TEST(RequestCheck, EveryHonouredFieldReachesTheEngine) {
+  ASSERT_OK_AND_ASSIGN(const EngineRequest request,
+                       CheckSubmit(Valid(R"(attempt: 3 peer: "d:1" budget_ms: 1500
+        sampling { temperature: 0 top_p: 0.5 top_k: 9 min_p: 0.25 seed: 77 }
+        stopping { max_tokens: 8 stop_token_ids: [50, 7] ignore_eos: true stop: "x" }
+        response { logprobs: 0 prompt_logprobs: 20 token_ids: true no_text: true })"),
+                                   Limits(), kNow));
+  EXPECT_EQ(request.attempt, 3u);
+  EXPECT_EQ(request.peer, "d:1");
+  EXPECT_EQ(request.deadline, kNow + absl::Milliseconds(1500));
+  EXPECT_EQ(request.sampling.temperature, 0.0f);
+  EXPECT_EQ(request.sampling.top_p, 0.5f);
+  EXPECT_EQ(request.sampling.top_k, 9u);
+  EXPECT_EQ(request.sampling.min_p, 0.25f);
+  EXPECT_EQ(request.sampling.seed, 77u);
+  EXPECT_EQ(request.max_tokens, 8u);
+  EXPECT_THAT(request.stop_ids, ElementsAre(7, 50)) << "without the model's own";
+  EXPECT_EQ(request.logprobs, 0u);
+  EXPECT_EQ(request.prompt_logprobs, 20u);
+}
+
+TEST(RequestCheck, AllWrongFieldsAreNamedAtOnce) {
+  const absl::Status status = Check(R"(
+      sampling { temperature: -1 top_p: 0 min_p: nan n: 9 frequency_penalty: 3 }
+      response { logprobs: 21 } priority: 101)");
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument,
+                               HasSubstr("sampling.temperature: it is -1, want 0 to 100")));
+  const auto details = DetailOf<google::rpc::BadRequest>(status);
+  ASSERT_TRUE(details.has_value());
+  std::vector<std::string> fields;
+  for (const auto& violation : details->field_violations()) fields.push_back(violation.field());
+  EXPECT_THAT(fields, ElementsAre("sampling.temperature", "sampling.top_p", "sampling.min_p",
+                                  "sampling.frequency_penalty", "sampling.n", "response.logprobs",
+                                  "priority"));
+}
+
+TEST(RequestCheck, EachRangeHasBothEnds) {
+  for (const std::string good :
+       {"sampling { temperature: 100 }", "sampling { top_p: 1 }", "sampling { min_p: 1 }",
+        "stopping { max_tokens: 61 }", "stopping { stop_token_ids: 99 }",
+        "response { logprobs: 20 }", "role: ROLE_PREFILL peer: \"d:1\"",
+        "sampling { repetition_penalty: 1 n: 1 }"}) {
+    EXPECT_THAT(Check(good), IsOk()) << good;
+  }
+  const struct {
+    std::string field, text;
+  } bad[] = {
+      {"request_id", "request_id: \"\""},
+      {"role", "role: ROLE_UNSPECIFIED"},
+      {"peer", "role: ROLE_PREFILL"},
+      {"prompt_ids[3]", "prompt_ids: 100"},
+      {"prompt_ids[3]", "prompt_ids: -1"},
+      {"stopping.max_tokens", "stopping { max_tokens: 0 }"},
+      {"stopping.max_tokens", "stopping { max_tokens: 62 }"},
+      {"stopping.min_tokens", "stopping { max_tokens: 3 min_tokens: 4 }"},
+      {"stopping.stop_token_ids[1]", "stopping { stop_token_ids: [1, 100] }"},
+      {"stopping.stop", "stopping { stop: \"\" }"},
+      {"stopping.time_limit_ms", "stopping { time_limit_ms: 0 }"},
+      {"sampling.temperature", "sampling { temperature: 101 }"},
+      {"sampling.top_p", "sampling { top_p: 1.01 }"},
+      {"sampling.min_p", "sampling { min_p: -0.01 }"},
+      {"sampling.repetition_penalty", "sampling { repetition_penalty: 0 }"},
+      {"sampling.logit_bias[4]", "sampling { logit_bias { key: 4 value: 101 } }"},
+      {"sampling.allowed_token_ids[0]", "sampling { allowed_token_ids: 100 }"},
+      {"response.prompt_logprobs", "response { prompt_logprobs: 21 }"},
+  };
+  for (const auto& one : bad) {
+    EXPECT_THAT(Check(one.text), StatusIs(absl::StatusCode::kInvalidArgument,
+                                          HasSubstr(absl::StrCat(one.field, ": "))))
+        << one.text;
+  }
+}
+
+TEST(RequestCheck, TheContextLimitIsToldWithBothNumbers) {
+  EXPECT_THAT(Check("stopping { max_tokens: 62 }"),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("3 + 62 = 65 tokens, and the context has 64")));
+  worker::v1::Submit longest = Valid();
+  longest.clear_prompt_ids();
+  EXPECT_THAT(CheckSubmit(longest, Limits(), kNow).status(),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("the prompt is empty")));
+  for (int i = 0; i < 64; ++i) longest.add_prompt_ids(1);
+  EXPECT_THAT(CheckSubmit(longest, Limits(), kNow).status(),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("prompt has 64 tokens"), HasSubstr("context of 64"))));
+}
+
+TEST(RequestCheck, WhatIsNotHonouredIsRefusedByItsPath) {
+  const struct {
+    std::string field, text;
+  } fields[] = {
+      {"sampling.n", "sampling { n: 2 }"},
+      {"sampling.presence_penalty", "sampling { presence_penalty: 0.5 }"},
+      {"sampling.frequency_penalty", "sampling { frequency_penalty: -0.5 }"},
+      {"sampling.repetition_penalty", "sampling { repetition_penalty: 1.1 }"},
+      {"sampling.logit_bias", "sampling { logit_bias { key: 4 value: 1 } }"},
+      {"sampling.allowed_token_ids", "sampling { allowed_token_ids: 4 }"},
+      {"stopping.min_tokens", "stopping { min_tokens: 1 }"},
+      {"stopping.time_limit_ms", "stopping { time_limit_ms: 10 }"},
+      {"guided", "guided { json_object: true }"},
+      {"cache.salt", "cache { salt: \"s\" }"},
+      {"cache.bypass", "cache { bypass: true }"},
+      {"cache_root", "cache_root: \"r\""},
+      {"priority", "priority: 1"},
+      {"resume", "resume { token_ids: 1 }"},
+      {"lora_name", "lora_name: \"l\""},
+  };
+  for (const auto& one : fields) {
+    EXPECT_THAT(Check(one.text), StatusIs(absl::StatusCode::kUnimplemented,
+                                          HasSubstr(absl::StrCat(one.field, ": "))))
+        << one.text;
+  }
+  EXPECT_THAT(Check("sampling { n: 2 top_p: 2 }"), StatusIs(absl::StatusCode::kInvalidArgument))
+      << "what is wrong is told before what is missing";
+}
+
+TEST(RequestCheck, ARoleThatTheWorkerDoesNotPlayIsRefused) {
+  EXPECT_THAT(Check("role: ROLE_DECODE"),
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("ROLE_DECODE")));
+}
+
+TEST(RequestCheck, ABudgetBeyondAnyTimeIsNone) {
+  ASSERT_OK_AND_ASSIGN(const EngineRequest request,
+                       CheckSubmit(Valid("budget_ms: 18446744073709551615"), Limits(), kNow));
+  EXPECT_EQ(request.deadline, absl::InfiniteFuture());
+}
+
+}  // namespace
+}  // namespace tandem

@@ -1,0 +1,19 @@
+#pragma once
+#include "tandem/kv/v1/kv.pb.h"
+#include "tandem/worker/v1/worker.pb.h"
+#include "worker/engine/engine.h"
+#include "worker/engine/output.h"
+
+// What the engine says, as messages of tandem.worker.v1.
+namespace tandem {
+
+worker::v1::SequenceStep ToProto(const SequenceOutput& output);
+worker::v1::Load ToProto(const EngineLoad& load);
+worker::v1::Heartbeat ToProto(const EngineProgress& progress);
+worker::v1::Refused ToRefused(uint64_t handle, const absl::Status& status);
+kv::v1::KvLayout ToProto(const KvLayout& layout);
+
+// Every UNAVAILABLE says when to try again; the rest is as it was.
+google::rpc::Status ToWire(const absl::Status& status);
+
+}  // namespace tandem

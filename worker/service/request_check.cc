@@ -1,0 +1,206 @@
+#include "worker/service/request_check.h"
+
+#include <algorithm>
+#include <string>
+
+#include "absl/strings/str_cat.h"
+#include "base/grpc_status.h"
+#include "base/status.h"
+#include "worker/service/violations.h"
+
+namespace tandem {
+namespace {
+
+namespace iv1 = inference::v1;
+namespace wv1 = worker::v1;
+
+constexpr size_t kMaxIds = 1024, kMaxStops = 16, kMaxStopBytes = 256, kMaxStopIds = 64;
+constexpr uint32_t kMaxLogprobs = 20;
+constexpr uint64_t kMaxPromptLogprobs = 1 << 20;  // entries: about 16 MiB on the wire
+
+std::optional<Role> RoleOf(wv1::Role role) {
+  switch (role) {
+    case wv1::ROLE_UNIFIED:
+      return Role::kUnified;
+    case wv1::ROLE_PREFILL:
+      return Role::kPrefill;
+    case wv1::ROLE_DECODE:
+      return Role::kDecode;
+    default:
+      return std::nullopt;
+  }
+}
+
+void CheckIds(const std::string& field, absl::Span<const int32_t> ids, uint32_t vocabulary,
+              Violations* v) {
+  const auto wrong = std::find_if(ids.begin(), ids.end(), [vocabulary](int32_t id) {
+    return id < 0 || static_cast<uint32_t>(id) >= vocabulary;
+  });
+  if (wrong == ids.end()) return;
+  v->Add(absl::StrCat(field, "[", wrong - ids.begin(), "]"),
+         absl::StrCat("token id ", *wrong, " is outside the vocabulary of ", vocabulary));
+}
+
+void CheckSampling(const iv1::SamplingParams& s, const RequestLimits& limits, Violations* v) {
+  if (s.has_temperature()) v->Range("sampling.temperature", s.temperature(), 0, 100);
+  if (s.has_top_p()) v->Above("sampling.top_p", s.top_p(), 0, 1);
+  if (s.has_min_p()) v->Range("sampling.min_p", s.min_p(), 0, 1);
+  v->Range("sampling.presence_penalty", s.presence_penalty(), -2, 2);
+  v->Range("sampling.frequency_penalty", s.frequency_penalty(), -2, 2);
+  if (s.has_repetition_penalty()) {
+    v->Above("sampling.repetition_penalty", s.repetition_penalty(), 0, 10);
+  }
+  if (s.has_n()) v->Range("sampling.n", s.n(), 1, 8);
+  v->Length("sampling.logit_bias", s.logit_bias_size(), 0, kMaxIds);
+  for (const auto& [id, bias] : s.logit_bias()) {
+    v->Range(absl::StrCat("sampling.logit_bias[", id, "]"), bias, -100, 100);
+  }
+  v->Length("sampling.allowed_token_ids", s.allowed_token_ids_size(), 0, kMaxIds);
+  CheckIds("sampling.allowed_token_ids", s.allowed_token_ids(), limits.vocabulary, v);
+}
+
+void CheckStopping(const iv1::StoppingParams& s, const RequestLimits& limits, Violations* v) {
+  if (s.has_max_tokens() && s.min_tokens() > s.max_tokens()) {
+    v->Add("stopping.min_tokens",
+           absl::StrCat("it is ", s.min_tokens(), ", more than max_tokens, ", s.max_tokens()));
+  }
+  v->Length("stopping.stop", s.stop_size(), 0, kMaxStops);
+  for (const std::string& stop : s.stop())
+    v->Length("stopping.stop", stop.size(), 1, kMaxStopBytes);
+  v->Length("stopping.stop_token_ids", s.stop_token_ids_size(), 0, kMaxStopIds);
+  CheckIds("stopping.stop_token_ids", s.stop_token_ids(), limits.vocabulary, v);
+  if (s.has_time_limit_ms()) v->Range("stopping.time_limit_ms", s.time_limit_ms(), 1, 3'600'000);
+}
+
+void CheckResponse(const wv1::Submit& submit, Violations* v) {
+  const iv1::ResponseOptions& r = submit.response();
+  v->Range("response.logprobs", r.logprobs(), 0, kMaxLogprobs);
+  v->Range("response.prompt_logprobs", r.prompt_logprobs(), 0, kMaxLogprobs);
+  const uint64_t entries = (uint64_t{r.prompt_logprobs()} + 1) * submit.prompt_ids_size();
+  if (r.has_prompt_logprobs() && entries > kMaxPromptLogprobs) {
+    v->Add("response.prompt_logprobs",
+           absl::StrCat("this prompt would give ", entries, " entries, at most ",
+                        kMaxPromptLogprobs, " can be sent"));
+  }
+}
+
+void CheckContext(const wv1::Submit& submit, const RequestLimits& limits, Violations* v) {
+  const uint64_t prompt = submit.prompt_ids_size();
+  if (prompt == 0) v->Add("prompt_ids", "the prompt is empty");
+  if (prompt >= limits.max_context) {
+    v->Add("prompt_ids", absl::StrCat("the prompt has ", prompt, " tokens, and the context of ",
+                                      limits.max_context, " needs room for an answer"));
+  }
+  if (!submit.stopping().has_max_tokens()) return;
+  const uint64_t tokens = submit.stopping().max_tokens();
+  if (tokens == 0) v->Add("stopping.max_tokens", "it is 0, want at least 1");
+  if (prompt < limits.max_context && prompt + tokens > limits.max_context) {
+    v->Add("stopping.max_tokens",
+           absl::StrCat("prompt and max_tokens are ", prompt, " + ", tokens, " = ", prompt + tokens,
+                        " tokens, and the context has ", limits.max_context));
+  }
+}
+
+absl::Status CheckRanges(const wv1::Submit& submit, const RequestLimits& limits) {
+  Violations v;
+  v.Length("request_id", submit.request_id().size(), 1, 128);
+  if (!RoleOf(submit.role())) v.Add("role", "it is none of UNIFIED, PREFILL and DECODE");
+  if (submit.role() == wv1::ROLE_PREFILL) v.Length("peer", submit.peer().size(), 1, 512);
+  CheckContext(submit, limits, &v);
+  CheckIds("prompt_ids", submit.prompt_ids(), limits.vocabulary, &v);
+  CheckSampling(submit.sampling(), limits, &v);
+  CheckStopping(submit.stopping(), limits, &v);
+  CheckResponse(submit, &v);
+  v.Length("cache.salt", submit.cache().salt().size(), 0, 128);
+  v.Range("priority", submit.priority(), -100, 100);
+  return v.ToStatus();
+}
+
+absl::Status CheckHonoured(const wv1::Submit& submit) {
+  const iv1::SamplingParams& s = submit.sampling();
+  const struct {
+    bool asked;
+    const char* field;
+  } fields[] = {
+      {s.n() > 1, "sampling.n"},
+      {s.presence_penalty() != 0, "sampling.presence_penalty"},
+      {s.frequency_penalty() != 0, "sampling.frequency_penalty"},
+      {s.has_repetition_penalty() && s.repetition_penalty() != 1, "sampling.repetition_penalty"},
+      {!s.logit_bias().empty(), "sampling.logit_bias"},
+      {!s.allowed_token_ids().empty(), "sampling.allowed_token_ids"},
+      {submit.stopping().min_tokens() > 0, "stopping.min_tokens"},
+      {submit.stopping().has_time_limit_ms(), "stopping.time_limit_ms"},
+      {submit.guided().grammar_case() != iv1::GuidedParams::GRAMMAR_NOT_SET, "guided"},
+      {!submit.cache().salt().empty(), "cache.salt"},
+      {submit.cache().bypass(), "cache.bypass"},
+      {!submit.cache_root().empty(), "cache_root"},
+      {submit.priority() != 0, "priority"},
+      {submit.resume_size() > 0, "resume"},
+      {!submit.lora_name().empty(), "lora_name"},
+  };
+  for (const auto& one : fields) {
+    if (!one.asked) continue;
+    return WithReason(
+        absl::UnimplementedError(absl::StrCat(one.field, ": not supported yet; leave it out")),
+        "FIELD_NOT_SUPPORTED", {{"field", one.field}});
+  }
+  return absl::OkStatus();
+}
+
+std::vector<int32_t> StopIds(const iv1::StoppingParams& stopping, const RequestLimits& limits) {
+  std::vector<int32_t> ids(stopping.stop_token_ids().begin(), stopping.stop_token_ids().end());
+  if (!stopping.ignore_eos()) {
+    ids.insert(ids.end(), limits.eos_ids.begin(), limits.eos_ids.end());
+  }
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  return ids;
+}
+
+SamplingSpec SpecOf(const iv1::SamplingParams& sampling) {
+  SamplingSpec spec;
+  if (sampling.has_temperature()) spec.temperature = sampling.temperature();
+  if (sampling.has_top_p()) spec.top_p = sampling.top_p();
+  spec.top_k = sampling.top_k();
+  spec.min_p = sampling.min_p();
+  spec.seed = sampling.seed();
+  return spec;
+}
+
+}  // namespace
+
+absl::StatusOr<EngineRequest> CheckSubmit(const wv1::Submit& submit, const RequestLimits& limits,
+                                          absl::Time now) {
+  RETURN_IF_ERROR(CheckRanges(submit, limits));
+  RETURN_IF_ERROR(CheckHonoured(submit));
+  EngineRequest request;
+  request.role = *RoleOf(submit.role());
+  if (std::find(limits.roles.begin(), limits.roles.end(), request.role) == limits.roles.end()) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("role: this worker is not configured for ", wv1::Role_Name(submit.role())));
+  }
+  request.handle = submit.handle();
+  request.request_id = submit.request_id();
+  request.attempt = submit.attempt();
+  request.peer = submit.peer();
+  request.prompt.assign(submit.prompt_ids().begin(), submit.prompt_ids().end());
+  request.sampling = SpecOf(submit.sampling());
+  request.max_tokens = submit.stopping().has_max_tokens()
+                           ? submit.stopping().max_tokens()
+                           : limits.max_context - submit.prompt_ids_size();
+  request.stop_ids = StopIds(submit.stopping(), limits);
+  if (submit.response().has_logprobs()) request.logprobs = submit.response().logprobs();
+  if (submit.response().has_prompt_logprobs()) {
+    request.prompt_logprobs = submit.response().prompt_logprobs();
+  }
+  if (submit.has_budget_ms()) {
+    // A budget beyond what a time can hold is as good as none.
+    constexpr uint64_t kLongest = uint64_t{366} * 24 * 3600 * 1000;
+    if (submit.budget_ms() <= kLongest) {
+      request.deadline = now + absl::Milliseconds(static_cast<int64_t>(submit.budget_ms()));
+    }
+  }
+  return request;
+}
+
+}  // namespace tandem

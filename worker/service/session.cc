@@ -1,0 +1,237 @@
+#include "worker/service/session.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/grpc_status.h"
+#include "base/log.h"
+#include "base/status.h"
+#include "worker/service/messages.h"
+
+namespace tandem {
+namespace {
+
+namespace wv1 = worker::v1;
+
+constexpr size_t kMaxReplies = 1024;         // unwritten: then nothing more is read
+constexpr size_t kCongestedBytes = 1 << 20;  // unwritten steps: then nothing more is computed
+constexpr size_t kUncongestedBytes = 256 << 10;
+
+}  // namespace
+
+void Session::Begin(std::function<void()> on_done) {
+  self_ = shared_from_this();
+  on_done_ = std::move(on_done);
+  ReadNext();
+}
+
+void Session::ReadNext() {
+  {
+    MutexLock lock(&mu_);
+    if (end_) return;
+    read_waits_ = outbox_.replies() > kMaxReplies;
+    if (read_waits_) return;
+    ++starting_reads_;
+  }
+  StartRead(&request_);
+  {
+    MutexLock lock(&mu_);
+    --starting_reads_;
+  }
+  Pump();
+}
+
+void Session::OnReadDone(bool ok) {
+  if (!ok) return End(absl::OkStatus());  // the router closed its side, or is gone
+  const absl::Status status = Handle(request_);
+  if (!status.ok()) return End(status);
+  ReadNext();
+}
+
+absl::Status Session::Handle(const wv1::SessionRequest& request) {
+  if (request.has_hello()) return Hello(request.hello());
+  std::optional<SessionId> session;
+  {
+    MutexLock lock(&mu_);
+    session = session_;
+  }
+  if (!session) return absl::InvalidArgumentError("session: the first message must be `hello`");
+  Engine* engine = parts_->engine;
+  wv1::SessionResponse pong;
+  switch (request.message_case()) {
+    case wv1::SessionRequest::kSubmit:
+      Submit(request.submit());
+      return absl::OkStatus();
+    case wv1::SessionRequest::kCancel:
+      return engine->Cancel(*session, request.cancel().handle());
+    case wv1::SessionRequest::kPause:
+      return engine->SetPaused(*session, request.pause().handle(), true);
+    case wv1::SessionRequest::kResume:
+      return engine->SetPaused(*session, request.resume().handle(), false);
+    case wv1::SessionRequest::kReassign:
+      return engine->Reassign(*session, request.reassign().handle(), request.reassign().attempt(),
+                              request.reassign().peer());
+    case wv1::SessionRequest::kDrain:
+      engine->Drain();
+      return absl::OkStatus();
+    case wv1::SessionRequest::kPing:
+      pong.mutable_pong()->set_nonce(request.ping().nonce());
+      Reply(std::move(pong));
+      return absl::OkStatus();
+    default:
+      return absl::InvalidArgumentError("session: a message of a kind that this worker lacks");
+  }
+}
+
+absl::Status Session::Hello(const wv1::RouterHello& hello) {
+  if (hello.protocol_version() != kWorkerProtocolVersion) {
+    return absl::FailedPreconditionError(
+        absl::StrCat("session: the router speaks protocol version ", hello.protocol_version(),
+                     ", this worker ", kWorkerProtocolVersion));
+  }
+  {
+    MutexLock lock(&mu_);
+    if (session_) return absl::InvalidArgumentError("session: a second `hello`");
+    wv1::SessionResponse answer;
+    *answer.mutable_hello() = parts_->info;
+    outbox_.Reply(std::move(answer));
+  }
+  const SessionId session = parts_->engine->OpenSession(shared_from_this());
+  bool ended = false;
+  {
+    MutexLock lock(&mu_);
+    session_ = session;
+    ended = end_.has_value();
+  }
+  if (ended) parts_->engine->CloseSession(session);
+  LogInfo("router connected", {{"router", hello.incarnation()}});
+  Pump();
+  return absl::OkStatus();
+}
+
+void Session::Submit(const wv1::Submit& submit) {
+  absl::StatusOr<EngineRequest> request = CheckSubmit(submit, parts_->limits, parts_->clock->Now());
+  absl::Status status = request.status();
+  if (status.ok()) {
+    std::optional<SessionId> session;
+    {
+      MutexLock lock(&mu_);
+      session = session_;
+    }
+    status = parts_->engine->Submit(*session, *std::move(request));
+  }
+  if (!status.ok()) OnRefused(submit.handle(), status);
+}
+
+void Session::Reply(wv1::SessionResponse message) {
+  {
+    MutexLock lock(&mu_);
+    if (end_) return;
+    outbox_.Reply(std::move(message));
+  }
+  Pump();
+}
+
+void Session::OnAccepted(uint64_t handle, uint32_t cached_tokens) {
+  wv1::SessionResponse message;
+  message.mutable_accepted()->set_handle(handle);
+  message.mutable_accepted()->set_cached_tokens(cached_tokens);
+  Reply(std::move(message));
+}
+
+void Session::OnRefused(uint64_t handle, const absl::Status& status) {
+  wv1::SessionResponse message;
+  *message.mutable_refused() = ToRefused(handle, status);
+  Reply(std::move(message));
+}
+
+void Session::OnStep(StepOutput output) {
+  {
+    MutexLock lock(&mu_);
+    if (end_) return;
+    outbox_.Step(std::move(output));
+    UpdateCongestion();
+  }
+  Pump();
+}
+
+void Session::OnLoad(const EngineLoad& load) {
+  {
+    MutexLock lock(&mu_);
+    if (end_) return;
+    outbox_.SetLoad(ToProto(load));
+  }
+  Pump();
+}
+
+void Session::Beat() {
+  {
+    MutexLock lock(&mu_);
+    if (end_ || !session_) return;
+    outbox_.SetHeartbeat(ToProto(parts_->engine->progress()));
+  }
+  Pump();
+}
+
+// Whether the engine should be woken because there is room again.
+bool Session::UpdateCongestion() {
+  const bool was = congested_;
+  congested_ = outbox_.bytes() >= (was ? kUncongestedBytes : kCongestedBytes);
+  return was && !congested_;
+}
+
+void Session::End(const absl::Status& status) {
+  std::optional<SessionId> session;
+  {
+    MutexLock lock(&mu_);
+    if (end_) return;
+    end_ = status;
+    outbox_ = Outbox();
+    session = session_;
+  }
+  if (session) parts_->engine->CloseSession(*session);
+  if (!status.ok()) LogWarning("session ended", {{"why", status}});
+  Pump();
+}
+
+void Session::Pump() {
+  std::optional<absl::Status> finish;
+  bool write = false, wake = false, read = false;
+  {
+    MutexLock lock(&mu_);
+    if (finished_ || writing_) return;
+    if (end_) {
+      if (starting_reads_ > 0) return;
+      finished_ = true;
+      finish = end_;
+    } else if (std::optional<wv1::SessionResponse> next = outbox_.Next()) {
+      writing_ = write = true;
+      reply_ = *std::move(next);
+      wake = UpdateCongestion();
+      read = read_waits_ && outbox_.replies() <= kMaxReplies;
+      if (read) read_waits_ = false;
+    }
+  }
+  if (finish) return Finish(ToGrpcStatus(*finish));
+  if (write) StartWrite(&reply_);
+  if (wake) parts_->engine->Wake();
+  if (read) ReadNext();
+}
+
+void Session::OnWriteDone(bool ok) {
+  {
+    MutexLock lock(&mu_);
+    writing_ = false;
+  }
+  if (!ok) End(absl::UnavailableError("session: the router is gone"));
+  Pump();
+}
+
+void Session::OnCancel() { End(absl::CancelledError("session: the stream was cancelled")); }
+
+void Session::OnDone() {
+  const std::shared_ptr<Session> last = std::move(self_);
+  on_done_();
+}
+
+}  // namespace tandem

@@ -1,0 +1,87 @@
+#pragma once
+#include <grpcpp/support/server_callback.h>
+
+#include <atomic>
+#include <memory>
+#include <optional>
+
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "tandem/worker/v1/worker.pb.h"
+#include "worker/engine/engine.h"
+#include "worker/service/outbox.h"
+#include "worker/service/request_check.h"
+
+namespace tandem {
+
+inline constexpr uint32_t kWorkerProtocolVersion = 1;
+
+// What all sessions of a worker share.
+struct SessionParts {
+  Engine* engine = nullptr;
+  const Clock* clock = nullptr;
+  RequestLimits limits;
+  worker::v1::WorkerInfo info;  // the worker's hello
+};
+
+// One router's stream: checks and passes on what the router says, and writes what the engine tells.
+//   life    shared: gRPC's share is self_, dropped in OnDone; the engine's is its sink. When the
+//           stream ends, however it does, the engine's session is closed and its sequences with it
+//   threads the engine calls the sink, gRPC its reactions, the heartbeat thread Beat; mu_ guards
+//           what they share and is never held across a call out
+//   order   one write in flight; what comes meanwhile gathers in the outbox. A router that does not
+//           read stops its own sequences (congested), and one that only writes is not read from
+class Session final
+    : public grpc::ServerBidiReactor<worker::v1::SessionRequest, worker::v1::SessionResponse>,
+      public StepSink,
+      public std::enable_shared_from_this<Session> {
+ public:
+  explicit Session(const SessionParts* parts) : parts_(parts) {}
+  // Takes gRPC's share and begins to read.
+  void Begin(std::function<void()> on_done);
+
+  // Queues a heartbeat, once the hellos are exchanged.
+  void Beat() ABSL_LOCKS_EXCLUDED(mu_);
+  // Ends the stream with this status. Only the first call counts.
+  void End(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mu_);
+
+  void OnReadDone(bool ok) override;
+  void OnWriteDone(bool ok) override;
+  void OnCancel() override;
+  void OnDone() override;
+
+  void OnAccepted(uint64_t handle, uint32_t cached_tokens) override;
+  void OnRefused(uint64_t handle, const absl::Status& status) override;
+  void OnStep(StepOutput output) override;
+  void OnLoad(const EngineLoad& load) override;
+  bool congested() const override { return congested_; }
+
+ private:
+  absl::Status Handle(const worker::v1::SessionRequest& request) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::Status Hello(const worker::v1::RouterHello& hello) ABSL_LOCKS_EXCLUDED(mu_);
+  void Submit(const worker::v1::Submit& submit) ABSL_LOCKS_EXCLUDED(mu_);
+  void Reply(worker::v1::SessionResponse message) ABSL_LOCKS_EXCLUDED(mu_);
+  void ReadNext() ABSL_LOCKS_EXCLUDED(mu_);
+  // Starts the next write, the next read or the end, as far as each is possible now.
+  void Pump() ABSL_LOCKS_EXCLUDED(mu_);
+  bool UpdateCongestion() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  const SessionParts* const parts_;
+  std::shared_ptr<Session> self_;  // gRPC's share
+  std::function<void()> on_done_;
+
+  worker::v1::SessionRequest request_;  // gRPC's while a read is started, else the reader's
+  worker::v1::SessionResponse reply_;   // gRPC's while writing_
+  std::atomic<bool> congested_{false};
+
+  Mutex mu_;
+  Outbox outbox_ ABSL_GUARDED_BY(mu_);
+  std::optional<SessionId> session_ ABSL_GUARDED_BY(mu_);  // set by the hello
+  std::optional<absl::Status> end_ ABSL_GUARDED_BY(mu_);   // no write or read starts any more
+  bool writing_ ABSL_GUARDED_BY(mu_) = false;
+  int starting_reads_ ABSL_GUARDED_BY(mu_) = 0;   // Finish has to wait for them
+  bool read_waits_ ABSL_GUARDED_BY(mu_) = false;  // until replies are written
+  bool finished_ ABSL_GUARDED_BY(mu_) = false;
+};
+
+}  // namespace tandem

@@ -1,0 +1,99 @@
+#include "worker/service/session_service.h"
+
+#include <utility>
+
+#include "base/grpc_status.h"
+#include "worker/service/asset_stream.h"
+#include "worker/service/messages.h"
+
+namespace tandem {
+
+namespace wv1 = worker::v1;
+
+SessionService::SessionService(Options options)
+    : options_(std::move(options)), heartbeat_([this] { Beat(); }) {}
+
+SessionService::~SessionService() {
+  {
+    MutexLock lock(&mu_);
+    stopping_ = true;
+  }
+  stopping_changed_.NotifyAll();
+  heartbeat_.join();
+}
+
+std::vector<std::shared_ptr<Session>> SessionService::OpenSessions() {
+  std::vector<std::shared_ptr<tandem::Session>> open;
+  MutexLock lock(&mu_);
+  for (const std::weak_ptr<tandem::Session>& weak : sessions_) {
+    if (auto session = weak.lock()) open.push_back(std::move(session));
+  }
+  return open;
+}
+
+void SessionService::Beat() {
+  absl::Time next = options_.parts.clock->Now() + options_.heartbeat;
+  while (true) {
+    {
+      MutexLock lock(&mu_);
+      const absl::Duration left = next - options_.parts.clock->Now();
+      if (!stopping_ && left > absl::ZeroDuration()) stopping_changed_.WaitFor(&mu_, left);
+      if (stopping_) return;
+    }
+    if (options_.parts.clock->Now() < next) continue;
+    next += options_.heartbeat;
+    for (const auto& session : OpenSessions()) session->Beat();
+  }
+}
+
+void SessionService::EndSessions(const absl::Status& status) {
+  {
+    MutexLock lock(&mu_);
+    closed_ = status;
+  }
+  for (const auto& session : OpenSessions()) session->End(status);
+}
+
+void SessionService::OnSessionDone() {
+  if (options_.sessions) options_.sessions->Add(-1);
+  MutexLock lock(&mu_);
+  --open_;
+}
+
+grpc::ServerBidiReactor<wv1::SessionRequest, wv1::SessionResponse>* SessionService::Session(
+    grpc::CallbackServerContext*) {
+  auto session = std::make_shared<tandem::Session>(&options_.parts);
+  absl::Status refused;
+  {
+    MutexLock lock(&mu_);
+    std::erase_if(sessions_, [](const auto& weak) { return weak.expired(); });
+    if (closed_) {
+      refused = *closed_;
+    } else if (open_ >= options_.max_sessions) {
+      refused = absl::UnavailableError("this worker has as many sessions as it may have");
+    }
+    ++open_;
+    sessions_.push_back(session);
+  }
+  if (options_.sessions) options_.sessions->Add(1);
+  session->Begin([this] { OnSessionDone(); });
+  if (!refused.ok()) session->End(refused);
+  return session.get();
+}
+
+grpc::ServerWriteReactor<wv1::GetAssetsResponse>* SessionService::GetAssets(
+    grpc::CallbackServerContext*, const wv1::GetAssetsRequest* request) {
+  return SendAssets(options_.assets, *request);
+}
+
+grpc::ServerUnaryReactor* SessionService::GetWorker(grpc::CallbackServerContext* context,
+                                                    const wv1::GetWorkerRequest*,
+                                                    wv1::GetWorkerResponse* response) {
+  *response->mutable_info() = options_.parts.info;
+  *response->mutable_load() = ToProto(options_.parts.engine->load());
+  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+  reactor->Finish(grpc::Status::OK);
+  return reactor;
+}
+
+}  // namespace tandem

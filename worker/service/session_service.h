@@ -1,0 +1,55 @@
+#pragma once
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "base/metrics.h"
+#include "tandem/worker/v1/worker.grpc.pb.h"
+#include "worker/model/assets.h"
+#include "worker/service/session.h"
+
+namespace tandem {
+
+// tandem.worker.v1.WorkerService: sessions of routers, the model's assets, and what the worker is.
+//   life    EndSessions, then the server's Shutdown, then the destructor; the engine stops after it
+//   limits  Options::max_sessions; one more ends at once with Unavailable
+//   threads any; its own thread sends the heartbeats
+class SessionService final : public worker::v1::WorkerService::CallbackService {
+ public:
+  struct Options {
+    SessionParts parts;
+    std::vector<Asset> assets;
+    uint32_t max_sessions = 64;
+    absl::Duration heartbeat = absl::Seconds(1);
+    std::optional<Gauge> sessions;  // counts those that are open
+  };
+  explicit SessionService(Options options);
+  ~SessionService() override;
+
+  // Ends all sessions, and refuses new ones.
+  void EndSessions(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mu_);
+
+  grpc::ServerBidiReactor<worker::v1::SessionRequest, worker::v1::SessionResponse>* Session(
+      grpc::CallbackServerContext* context) override;
+  grpc::ServerWriteReactor<worker::v1::GetAssetsResponse>* GetAssets(
+      grpc::CallbackServerContext* context, const worker::v1::GetAssetsRequest* request) override;
+  grpc::ServerUnaryReactor* GetWorker(grpc::CallbackServerContext* context,
+                                      const worker::v1::GetWorkerRequest* request,
+                                      worker::v1::GetWorkerResponse* response) override;
+
+ private:
+  void Beat() ABSL_LOCKS_EXCLUDED(mu_);
+  std::vector<std::shared_ptr<tandem::Session>> OpenSessions() ABSL_LOCKS_EXCLUDED(mu_);
+  void OnSessionDone() ABSL_LOCKS_EXCLUDED(mu_);
+
+  const Options options_;
+  Mutex mu_;
+  CondVar stopping_changed_;
+  std::vector<std::weak_ptr<tandem::Session>> sessions_ ABSL_GUARDED_BY(mu_);
+  uint32_t open_ ABSL_GUARDED_BY(mu_) = 0;
+  std::optional<absl::Status> closed_ ABSL_GUARDED_BY(mu_);  // what new sessions are told
+  bool stopping_ ABSL_GUARDED_BY(mu_) = false;
+  std::thread heartbeat_;  // last: it uses the rest
+};
+
+}  // namespace tandem
