@@ -20,11 +20,6 @@ constexpr size_t kSmallFileBytesMax = 16 << 20;
 constexpr absl::string_view kSpecialTokens[] = {"bos_token", "eos_token", "unk_token", "pad_token",
                                                 "sep_token", "cls_token", "mask_token"};
 
-void Add(absl::string_view name, std::string data, ModelAssets& assets) {
-  std::string digest = Sha256Hex(data);
-  assets.assets.push_back({std::string(name), std::move(digest), std::move(data)});
-}
-
 // "" when there is no such file.
 absl::StatusOr<std::string> ReadOptional(const std::string& path) {
   absl::StatusOr<std::string> text = ReadFileUpTo(path, kSmallFileBytesMax);
@@ -79,13 +74,6 @@ class TokenIdScan {
   int64_t size_ = 0;
 };
 
-absl::Status CheckTokenizerSize(int64_t tokens, const ModelSpec& spec) {
-  if (tokens >= 1 && tokens <= spec.vocab) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat("the tokenizer has ", tokens,
-                                                 " tokens and the model's embedding ", spec.vocab,
-                                                 " rows: they do not belong together"));
-}
-
 absl::StatusOr<int32_t> TokenizerSize(absl::string_view tokenizer, const ModelSpec& spec) {
   TokenIdScan scan;
   const json rest = json::parse(
@@ -134,18 +122,12 @@ std::string TemplateOf(const json& tokenizer_config) {
   return "";
 }
 
-absl::Status AddTemplate(std::string text, ModelAssets& assets) {
-  if (!IsUtf8(text)) return absl::InvalidArgumentError("the chat template is not valid UTF-8");
-  if (!text.empty()) Add("chat_template.jinja", std::move(text), assets);
-  return absl::OkStatus();
-}
-
 absl::Status AddLicense(const std::string& folder, ModelAssets& assets) {
   for (const absl::string_view name :
        {"LICENSE", "LICENSE.txt", "LICENSE.md", "LICENSE-MODEL", "license.txt"}) {
     ASSIGN_OR_RETURN(std::string text, ReadOptional(absl::StrCat(folder, "/", name)));
     if (text.empty()) continue;
-    Add("LICENSE", std::move(text), assets);
+    assets.Add("LICENSE", std::move(text));
     break;
   }
   return absl::OkStatus();
@@ -162,11 +144,29 @@ absl::Status AddTokenizer(const std::string& folder, const ModelSpec& spec, Mode
   absl::StatusOr<int32_t> size = TokenizerSize(*tokenizer, spec);
   if (!size.ok()) return Annotate(size.status(), path);
   assets.tokenizer_size = *size;
-  Add("tokenizer.json", *std::move(tokenizer), assets);
+  assets.Add("tokenizer.json", *std::move(tokenizer));
   return absl::OkStatus();
 }
 
 }  // namespace
+
+void ModelAssets::Add(absl::string_view name, std::string data) {
+  std::string digest = Sha256Hex(data);
+  assets.push_back({std::string(name), std::move(digest), std::move(data)});
+}
+
+absl::Status ModelAssets::AddTemplate(std::string text) {
+  if (!IsUtf8(text)) return absl::InvalidArgumentError("the chat template is not valid UTF-8");
+  if (!text.empty()) Add("chat_template.jinja", std::move(text));
+  return absl::OkStatus();
+}
+
+absl::Status CheckTokenizerSize(int64_t tokens, const ModelSpec& spec) {
+  if (tokens >= 1 && tokens <= spec.vocab) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("the tokenizer has ", tokens,
+                                                 " tokens and the model's embedding ", spec.vocab,
+                                                 " rows: they do not belong together"));
+}
 
 const Asset* ModelAssets::Find(absl::string_view name) const {
   const auto it = std::find_if(assets.begin(), assets.end(),
@@ -181,34 +181,11 @@ absl::StatusOr<ModelAssets> ReadHfAssets(const std::string& folder, const ModelS
   ASSIGN_OR_RETURN(const json tokens, ReadOptionalObject(folder + "/special_tokens_map.json"));
   ASSIGN_OR_RETURN(std::string chat, ReadOptional(folder + "/chat_template.jinja"));
   if (chat.empty()) chat = TemplateOf(config);
-  RETURN_IF_ERROR(Annotate(AddTemplate(std::move(chat), assets), folder));
+  RETURN_IF_ERROR(Annotate(assets.AddTemplate(std::move(chat)), folder));
   ASSIGN_OR_RETURN(const json generation, ReadOptionalObject(folder + "/generation_config.json"));
-  if (!generation.empty()) Add("generation_config.json", generation.dump(), assets);
-  Add("special_tokens.json", SpecialTokensOf(config, tokens).dump(), assets);
+  if (!generation.empty()) assets.Add("generation_config.json", generation.dump());
+  assets.Add("special_tokens.json", SpecialTokensOf(config, tokens).dump());
   RETURN_IF_ERROR(AddLicense(folder, assets));
-  return assets;
-}
-
-absl::StatusOr<ModelAssets> ReadGgufAssets(const GgufMetadata& metadata, const ModelSpec& spec) {
-  ModelAssets assets;
-  ASSIGN_OR_RETURN(const auto tokens, metadata.Strings("tokenizer.ggml.tokens"));
-  RETURN_IF_ERROR(CheckTokenizerSize(tokens.size(), spec));
-  assets.tokenizer_size = static_cast<int32_t>(tokens.size());
-  ASSIGN_OR_RETURN(const auto chat, metadata.StringOr("tokenizer.chat_template", ""));
-  RETURN_IF_ERROR(AddTemplate(std::string(chat), assets));
-  ASSIGN_OR_RETURN(const auto license, metadata.StringOr("general.license", ""));
-  assets.license = std::string(license);
-  json special = json::object();
-  const std::pair<absl::string_view, absl::string_view> ids[] = {
-      {"bos_token", "tokenizer.ggml.bos_token_id"},
-      {"eos_token", "tokenizer.ggml.eos_token_id"},
-      {"unk_token", "tokenizer.ggml.unknown_token_id"},
-      {"pad_token", "tokenizer.ggml.padding_token_id"}};
-  for (const auto& [name, key] : ids) {
-    ASSIGN_OR_RETURN(const int32_t id, metadata.IntOr(key, assets.tokenizer_size));
-    if (id < assets.tokenizer_size) special[std::string(name)] = std::string(tokens[id]);
-  }
-  Add("special_tokens.json", special.dump(-1, ' ', false, json::error_handler_t::replace), assets);
   return assets;
 }
 

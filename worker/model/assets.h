@@ -28,11 +28,15 @@ struct ModelAssets {
   std::string license;         // SPDX id where the model states one, else ""
   int32_t tokenizer_size = 0;  // 1 + the highest token id
 
-  const Asset* Find(absl::string_view name) const;
+  const Asset* Find(absl::string_view name) const;  // null: the model has none
+  void Add(absl::string_view name, std::string data);
+  absl::Status AddTemplate(std::string text);  // "" adds nothing
 };
 
-// Errors name the file, or the metadata key. A tokenizer that has more tokens than the model's
-// embedding has rows is InvalidArgument.
+// InvalidArgument unless the model's embedding has a row for each of `tokens` tokens.
+absl::Status CheckTokenizerSize(int64_t tokens, const ModelSpec& spec);
+
+// Errors name the file, or the metadata key.
 absl::StatusOr<ModelAssets> ReadHfAssets(const std::string& folder, const ModelSpec& spec);
 absl::StatusOr<ModelAssets> ReadGgufAssets(const GgufMetadata& metadata, const ModelSpec& spec);
 

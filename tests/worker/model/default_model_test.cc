@@ -64,7 +64,10 @@ TEST_F(DefaultModel, KeepsItsWeightsPackedWithTheRowsOfQueryAndKeyReordered) {
   EXPECT_THAT(files_->Weight("q_bias", 0), StatusIs(absl::StatusCode::kNotFound));
 }
 
-TEST_F(DefaultModel, BringsItsTemplateAndSpecialTokens) {
+TEST_F(DefaultModel, BringsItsTokenizerTemplateAndSpecialTokens) {
+  const Asset* tokenizer = files_->assets().Find("tokenizer.json");
+  ASSERT_NE(tokenizer, nullptr);
+  EXPECT_THAT(tokenizer->data, testing::HasSubstr(R"("content":"<|im_end|>")"));
   const Asset* chat = files_->assets().Find("chat_template.jinja");
   ASSERT_NE(chat, nullptr);
   EXPECT_THAT(chat->data, testing::HasSubstr("<|im_start|>"));

@@ -31,7 +31,7 @@ GgufWriter Llama() {
       .Int("llama.context_length", 128)
       .Int("llama.attention.head_count", 4)
       .Float("llama.attention.layer_norm_rms_epsilon", 1e-5f)
-      .Texts("tokenizer.ggml.tokens", {"a", "b", "c", "<s>", "</s>"});
+      .Texts("tokenizer.ggml.tokens", {"a", "b", "ab", "<s>", "</s>"});
   return writer;
 }
 
@@ -103,13 +103,52 @@ TEST(GgufConfig, NamesTheKeyThatIsMissingOrWrong) {
   EXPECT_THAT(SpecOf(Llama().Int("llama.attention.key_length", 0)), Refused("head size"));
 }
 
+absl::StatusOr<ModelAssets> AssetsOf(const GgufWriter& writer) {
+  const std::vector<uint8_t> file = writer.File(0);
+  ASSIGN_OR_RETURN(const Gguf gguf, ParseGguf(file));
+  ASSIGN_OR_RETURN(const ModelSpec spec, ParseGgufConfig(gguf));
+  return ReadGgufAssets(gguf.metadata, spec);
+}
+
+GgufWriter WithTokenizer() {
+  GgufWriter writer = Llama();
+  writer.Text("tokenizer.ggml.model", "gpt2")
+      .Text("tokenizer.ggml.pre", "gpt-2")
+      .Texts("tokenizer.ggml.merges", {"a b"})
+      .Int("tokenizer.ggml.bos_token_id", 3)
+      .Key("tokenizer.ggml.add_bos_token", GgufWriter::kBool)
+      .Raw<uint8_t>(1);
+  return writer;
+}
+
+TEST(GgufAssets, AreTheTokenizerTheTemplateAndTheTokensItNames) {
+  GgufWriter writer = WithTokenizer();
+  writer.Text("tokenizer.chat_template", "{{ x }}").Text("general.license", "mit");
+  ASSERT_OK_AND_ASSIGN(const ModelAssets assets, AssetsOf(writer));
+  ASSERT_NE(assets.Find("tokenizer.json"), nullptr);
+  EXPECT_THAT(assets.Find("tokenizer.json")->data, HasSubstr(R"("TemplateProcessing")"));
+  EXPECT_EQ(assets.Find("chat_template.jinja")->data, "{{ x }}");
+  EXPECT_EQ(assets.Find("special_tokens.json")->data, R"({"bos_token":"<s>"})");
+  EXPECT_EQ(assets.license, "mit");
+  EXPECT_EQ(assets.tokenizer_size, 5);
+}
+
+TEST(GgufAssets, NameTheKeyOfATokenizerThatContradictsItself) {
+  GgufWriter outside = WithTokenizer();
+  outside.Int("tokenizer.ggml.eos_token_id", 5);
+  EXPECT_THAT(AssetsOf(outside), Refused("tokenizer.ggml.eos_token_id is 5"));
+  GgufWriter typed = WithTokenizer();
+  typed.Int("tokenizer.ggml.scores", 5);
+  EXPECT_THAT(AssetsOf(typed), Refused("metadata tokenizer.ggml.scores: want an array"));
+  GgufWriter latin = WithTokenizer();
+  latin.Text("tokenizer.chat_template", "\xe9");
+  EXPECT_THAT(AssetsOf(latin), Refused("the chat template is not valid UTF-8"));
+}
+
 TEST(GgufAssets, RefuseATokenizerWithMoreTokensThanRows) {
   GgufWriter writer = Llama();
   writer.Int("llama.vocab_size", 4);
-  const std::vector<uint8_t> file = writer.File(0);
-  ASSERT_OK_AND_ASSIGN(const Gguf gguf, ParseGguf(file));
-  ASSERT_OK_AND_ASSIGN(const ModelSpec spec, ParseGgufConfig(gguf));
-  EXPECT_THAT(ReadGgufAssets(gguf.metadata, spec),
+  EXPECT_THAT(AssetsOf(writer),
               Refused("the tokenizer has 5 tokens and the model's embedding 4 rows"));
 }
 
