@@ -28,8 +28,11 @@ absl::string_view Shortened(absl::string_view message) {
 }  // namespace
 
 absl::Status WithDetail(absl::Status status, const google::protobuf::Message& detail) {
+  // Through a view: clang and the g++ that Debian builds Abseil with name Cord(std::string&&)
+  // differently, and the linker finds one of them only.
+  const std::string bytes = detail.SerializeAsString();
   status.SetPayload(absl::StrCat("type.googleapis.com/", detail.GetDescriptor()->full_name()),
-                    absl::Cord(detail.SerializeAsString()));
+                    absl::Cord(absl::string_view(bytes)));
   return status;
 }
 
