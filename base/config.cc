@@ -1,5 +1,6 @@
 #include "base/config.h"
 
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <algorithm>
@@ -7,6 +8,7 @@
 #include <cstring>
 #include <fstream>
 #include <set>
+#include <sstream>
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
@@ -187,13 +189,39 @@ class Reader {
   const bool lines_;
 };
 
-// The one document of `yaml`, which has to outlive nothing; an empty text is a null node.
+// Notes where a document starts, and nothing else of it.
+class DocumentStart final : public YAML::EventHandler {
+ public:
+  const YAML::Mark& mark() const { return mark_; }
+  void OnDocumentStart(const YAML::Mark& mark) override { mark_ = mark; }
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnAlias(const YAML::Mark&, YAML::anchor_t) override {}
+  void OnScalar(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                const std::string&) override {}
+  void OnSequenceStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {}
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark&, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {}
+  void OnMapEnd() override {}
+
+ private:
+  YAML::Mark mark_;
+};
+
+// The one document of `yaml`; an empty text is a null node. (YAML::LoadAll would never return from
+// a text like ",": yaml-cpp finds a document there again and again.)
 absl::StatusOr<YAML::Node> ParseDocument(const std::string& yaml, const Reader& reader) {
   try {  // yaml-cpp throws
-    std::vector<YAML::Node> documents = YAML::LoadAll(yaml);
-    if (documents.empty()) return YAML::Node();
-    if (documents.size() == 1) return documents.front();
-    return reader.Error(documents[1].Mark(), "a second document starts here; one is read");
+    std::istringstream text(yaml);
+    YAML::Parser parser(text);
+    DocumentStart first, second;
+    if (!parser.HandleNextDocument(first)) return YAML::Node();
+    if (parser.HandleNextDocument(second)) {
+      return reader.Error(second.mark(), "something follows the first document here; one is read");
+    }
+    return YAML::Load(yaml);
   } catch (const YAML::Exception& e) {
     return reader.Error(e.mark, absl::StrCat("not valid YAML: ", e.msg));
   }
