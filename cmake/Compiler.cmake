@@ -22,6 +22,11 @@ if(TANDEM_SANITIZE)
   add_compile_options(-fsanitize=${TANDEM_SANITIZE} -fno-sanitize-recover=all -O1)
   add_link_options(-fsanitize=${TANDEM_SANITIZE})
 endif()
+if(TANDEM_FUZZ)
+  # Everywhere, so that libFuzzer sees which code an input reaches; without it, it is blind.
+  add_compile_options(-fsanitize=fuzzer-no-link)
+  add_link_options(-fsanitize=fuzzer-no-link)
+endif()
 add_link_options(-fuse-ld=lld -Wl,--gc-sections -Wl,-z,relro,-z,now)
 add_compile_options(-ffunction-sections -fdata-sections)
 
