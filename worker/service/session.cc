@@ -19,9 +19,10 @@ constexpr size_t kUncongestedBytes = 256 << 10;
 
 }  // namespace
 
-void Session::Begin(std::function<void()> on_done) {
+void Session::Begin(const absl::Status& admitted, std::function<void()> on_done) {
   self_ = shared_from_this();
   on_done_ = std::move(on_done);
+  if (!admitted.ok()) return End(admitted);
   ReadNext();
 }
 

@@ -37,8 +37,8 @@ class Session final
       public std::enable_shared_from_this<Session> {
  public:
   explicit Session(const SessionParts* parts) : parts_(parts) {}
-  // Takes gRPC's share and begins to read.
-  void Begin(std::function<void()> on_done);
+  // Takes gRPC's share, and begins to read if `admitted` is OK; else the stream ends with it.
+  void Begin(const absl::Status& admitted, std::function<void()> on_done);
 
   // Queues a heartbeat, once the hellos are exchanged.
   void Beat() ABSL_LOCKS_EXCLUDED(mu_);

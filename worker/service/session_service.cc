@@ -43,7 +43,14 @@ void SessionService::Beat() {
     if (options_.parts.clock->Now() < next) continue;
     next += options_.heartbeat;
     for (const auto& session : OpenSessions()) session->Beat();
+    options_.on_beat();
   }
+}
+
+void SessionService::Open(const std::string& handoff_address) {
+  MutexLock lock(&mu_);
+  options_.parts.info.set_handoff_address(handoff_address);
+  closed_ = absl::OkStatus();
 }
 
 void SessionService::EndSessions(const absl::Status& status) {
@@ -63,21 +70,19 @@ void SessionService::OnSessionDone() {
 grpc::ServerBidiReactor<wv1::SessionRequest, wv1::SessionResponse>* SessionService::Session(
     grpc::CallbackServerContext*) {
   auto session = std::make_shared<tandem::Session>(&options_.parts);
-  absl::Status refused;
+  absl::Status admitted;
   {
     MutexLock lock(&mu_);
     std::erase_if(sessions_, [](const auto& weak) { return weak.expired(); });
-    if (closed_) {
-      refused = *closed_;
-    } else if (open_ >= options_.max_sessions) {
-      refused = absl::UnavailableError("this worker has as many sessions as it may have");
+    admitted = closed_;
+    if (admitted.ok() && open_ >= options_.max_sessions) {
+      admitted = absl::UnavailableError("this worker has as many sessions as it may have");
     }
     ++open_;
     sessions_.push_back(session);
   }
   if (options_.sessions) options_.sessions->Add(1);
-  session->Begin([this] { OnSessionDone(); });
-  if (!refused.ok()) session->End(refused);
+  session->Begin(admitted, [this] { OnSessionDone(); });
   return session.get();
 }
 
@@ -89,10 +94,15 @@ grpc::ServerWriteReactor<wv1::GetAssetsResponse>* SessionService::GetAssets(
 grpc::ServerUnaryReactor* SessionService::GetWorker(grpc::CallbackServerContext* context,
                                                     const wv1::GetWorkerRequest*,
                                                     wv1::GetWorkerResponse* response) {
-  *response->mutable_info() = options_.parts.info;
+  absl::Status status;
+  {
+    MutexLock lock(&mu_);
+    status = closed_;
+    if (status.ok()) *response->mutable_info() = options_.parts.info;
+  }
   *response->mutable_load() = ToProto(options_.parts.engine->load());
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish(grpc::Status::OK);
+  reactor->Finish(ToGrpcStatus(status));
   return reactor;
 }
 

@@ -11,7 +11,8 @@
 namespace tandem {
 
 // tandem.worker.v1.WorkerService: sessions of routers, the model's assets, and what the worker is.
-//   life    EndSessions, then the server's Shutdown, then the destructor; the engine stops after it
+//   life    refuses everything until Open. EndSessions, then the server's Shutdown, then the
+//           destructor; the engine stops after it
 //   limits  Options::max_sessions; one more ends at once with Unavailable
 //   threads any; its own thread sends the heartbeats
 class SessionService final : public worker::v1::WorkerService::CallbackService {
@@ -21,11 +22,14 @@ class SessionService final : public worker::v1::WorkerService::CallbackService {
     std::vector<Asset> assets;
     uint32_t max_sessions = 64;
     absl::Duration heartbeat = absl::Seconds(1);
-    std::optional<Gauge> sessions;  // counts those that are open
+    std::optional<Gauge> sessions;          // counts those that are open
+    std::function<void()> on_beat = [] {};  // called with each heartbeat, on its thread
   };
   explicit SessionService(Options options);
   ~SessionService() override;
 
+  // From now on it serves. `handoff_address`: where other workers reach this one.
+  void Open(const std::string& handoff_address) ABSL_LOCKS_EXCLUDED(mu_);
   // Ends all sessions, and refuses new ones.
   void EndSessions(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mu_);
 
@@ -42,12 +46,14 @@ class SessionService final : public worker::v1::WorkerService::CallbackService {
   std::vector<std::shared_ptr<tandem::Session>> OpenSessions() ABSL_LOCKS_EXCLUDED(mu_);
   void OnSessionDone() ABSL_LOCKS_EXCLUDED(mu_);
 
-  const Options options_;
+  Options options_;  // changed by Open only
   Mutex mu_;
   CondVar stopping_changed_;
   std::vector<std::weak_ptr<tandem::Session>> sessions_ ABSL_GUARDED_BY(mu_);
   uint32_t open_ ABSL_GUARDED_BY(mu_) = 0;
-  std::optional<absl::Status> closed_ ABSL_GUARDED_BY(mu_);  // what new sessions are told
+  // What new sessions are told; OK while it serves.
+  absl::Status closed_ ABSL_GUARDED_BY(mu_) =
+      absl::UnavailableError("this worker is not ready yet");
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   std::thread heartbeat_;  // last: it uses the rest
 };

@@ -41,6 +41,7 @@ struct Server {
     config::v1::ServerConfig config;
     config.set_listen("127.0.0.1:0");
     server = *GrpcServer::Start(config, {.services = {service.get()}});
+    service->Open(server->address().ToString());
     grpc::ChannelArguments args;  // a small window, so that a reader that does not read is felt
     args.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
     args.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 64 << 10);
@@ -347,6 +348,7 @@ TEST(SessionService, GetWorkerSaysWhatItIsAndHowBusy) {
   wv1::GetWorkerResponse response;
   EXPECT_TRUE(server.stub->GetWorker(&context, {}, &response).ok());
   EXPECT_EQ(response.info().model(), "toy");
+  EXPECT_EQ(response.info().handoff_address(), server.server->address().ToString());
   EXPECT_EQ(response.load().blocks_total(), 64u);
 }
 

@@ -1,0 +1,72 @@
+#include "worker/loaded_model.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/time/clock.h"
+#include "base/log.h"
+#include "base/status.h"
+#include "worker/model/model_files.h"
+#include "worker/service/identity.h"
+
+namespace tandem {
+namespace {
+
+absl::StatusOr<uint32_t> BlocksFor(const config::v1::KvConfig& kv, const KvLayout& layout) {
+  if (kv.blocks() > 0) return kv.blocks();
+  const uint64_t block_bytes = uint64_t{layout.slice_bytes()} * layout.layers;
+  const uint64_t blocks = kv.memory_bytes() / block_bytes;
+  if (blocks == 0) {
+    return absl::InvalidArgumentError(absl::StrCat("kv.memory_bytes: ", kv.memory_bytes(),
+                                                   " bytes hold no block of this model, which has ",
+                                                   block_bytes));
+  }
+  return static_cast<uint32_t>(std::min<uint64_t>(blocks, 1 << 24));
+}
+
+absl::StatusOr<uint32_t> ContextFor(const config::v1::EngineConfig& engine, const ModelSpec& spec) {
+  const uint32_t own = static_cast<uint32_t>(spec.max_context);
+  if (engine.max_context() == 0) return own;
+  if (engine.max_context() <= own) return engine.max_context();
+  return absl::InvalidArgumentError(absl::StrCat("engine.max_context: ", engine.max_context(),
+                                                 " tokens, but the model was made for ", own));
+}
+
+std::string TokenizerDigest(const ModelAssets& assets) {
+  const Asset* tokenizer = assets.Find("tokenizer.json");
+  return tokenizer == nullptr ? "" : tokenizer->digest;
+}
+
+}  // namespace
+
+absl::StatusOr<LoadedModel> LoadModel(const config::v1::WorkerConfig& config) {
+  const absl::Time start = absl::Now();
+  LogInfo("opening the model", {{"path", config.model().path()}});
+  ASSIGN_OR_RETURN(const std::unique_ptr<ModelFiles> files,
+                   ModelFiles::Open(config.model().path()));
+  LoadedModel model;
+  model.assets = files->assets();
+  ASSIGN_OR_RETURN(model.max_context, ContextFor(config.engine(), files->spec()));
+  ASSIGN_OR_RETURN(model.backend,
+                   MakeCpuBackend({.threads = static_cast<int>(config.engine().threads())}));
+
+  const ModelSpec& spec = files->spec();
+  KvLayout layout = model.backend->KvGeometry(spec.layers, spec.kv_heads, spec.head_dim);
+  LogInfo("reading the digest of the weights");
+  layout.weights_digest = files->WeightsDigest();
+  layout.tokenizer_digest = TokenizerDigest(model.assets);
+  Decoder::Options options;
+  ASSIGN_OR_RETURN(options.kv_blocks, BlocksFor(config.kv(), layout));
+  options.max_rows = static_cast<int32_t>(config.engine().max_batch_tokens());
+  options.max_logit_rows =
+      static_cast<int32_t>(config.engine().max_sequences() + layout.block_tokens);
+  options.kv_abi = KvAbi(layout);
+  options.weights_digest = layout.weights_digest;
+  options.tokenizer_digest = layout.tokenizer_digest;
+  LogInfo("loading the weights", {{"kv_blocks", options.kv_blocks}});
+  ASSIGN_OR_RETURN(model.decoder, Decoder::Load(*files, model.backend.get(), options));
+  LogInfo("the model is loaded", {{"seconds", absl::Now() - start}});
+  return model;
+}
+
+}  // namespace tandem

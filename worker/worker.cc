@@ -1,0 +1,178 @@
+#include "worker/worker.h"
+
+#include <utility>
+
+#include "absl/strings/str_cat.h"
+#include "base/log.h"
+#include "base/status.h"
+#include "worker/service/identity.h"
+
+namespace tandem {
+namespace {
+
+constexpr size_t kMaxMessageBytes = 64 << 20;  // prompt log-probabilities of a long prompt
+// A step aims at a quarter of a second; an engine this late hangs.
+constexpr absl::Duration kStuckAfter = absl::Seconds(60);
+constexpr absl::Duration kShutdownGrace = absl::Seconds(2);
+
+absl::Duration ToDuration(const google::protobuf::Duration& duration) {
+  return absl::Seconds(duration.seconds()) + absl::Nanoseconds(duration.nanos());
+}
+
+std::vector<Role> RolesOf(config::v1::Role role) {
+  switch (role) {
+    case config::v1::ROLE_PREFILL:
+      return {Role::kPrefill, Role::kUnified};
+    case config::v1::ROLE_DECODE:
+      return {Role::kDecode, Role::kUnified};
+    default:
+      return {Role::kUnified, Role::kPrefill, Role::kDecode};
+  }
+}
+
+worker::v1::Role ToWire(config::v1::Role role) {
+  switch (role) {
+    case config::v1::ROLE_PREFILL:
+      return worker::v1::ROLE_PREFILL;
+    case config::v1::ROLE_DECODE:
+      return worker::v1::ROLE_DECODE;
+    default:
+      return worker::v1::ROLE_UNIFIED;
+  }
+}
+
+}  // namespace
+
+Worker::Worker(const config::v1::WorkerConfig& config)
+    : config_(config), incarnation_(NewIncarnation()), metrics_(&registry_) {
+  DeclareBuildInfo(&registry_, "tandem-worker");
+}
+
+absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const config::v1::WorkerConfig& config) {
+  if (!config.peer_tls().ca_file().empty()) {
+    return absl::UnimplementedError("peer_tls.ca_file: KV moves without TLS in this version");
+  }
+  auto worker = std::unique_ptr<Worker>(new Worker(config));
+  worker->readiness_.Block("model", "it is being loaded");
+  RETURN_IF_ERROR(worker->StartObservability());
+  ASSIGN_OR_RETURN(worker->model_, LoadModel(config));
+  RETURN_IF_ERROR(worker->StartEngine());
+  RETURN_IF_ERROR(worker->StartServer());
+  worker->readiness_.Clear("model");
+  return worker;
+}
+
+absl::Status Worker::StartObservability() {
+  ASSIGN_OR_RETURN(http_, ServeObservability(config_.observability().listen(), &registry_,
+                                             &readiness_, [this] { return Alive(); }));
+  return absl::OkStatus();
+}
+
+absl::Status Worker::Alive() const {
+  const Engine* engine = watched_;
+  if (engine == nullptr) return absl::OkStatus();
+  const EngineProgress progress = engine->progress();
+  if (progress.age < kStuckAfter) return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("the engine has not finished step ",
+                                          progress.step_number + 1, " for ",
+                                          absl::FormatDuration(progress.age)));
+}
+
+absl::Status Worker::StartEngine() {
+  BlockMemory* memory = model_.decoder->kv();
+  ASSIGN_OR_RETURN(pool_, BlockPool::Create({.blocks = memory->blocks()}));
+  engine_metrics_ =
+      std::make_unique<EngineMetrics>(metrics_, Info().model(), memory->layout(), memory->blocks());
+  HandoffOptions handoff;
+  handoff.incarnation = incarnation_;
+  handoff.name = config_.server().listen();
+  handoff.transfer_listen = config_.kv().transfer_listen();
+  handoff.advertise_host = config_.kv().advertise_host();
+  handoff.insecure = config_.server().insecure();
+  handoff.window_bytes = config_.kv().window_bytes();
+  handoff.push_timeout = ToDuration(config_.kv().push_timeout());
+  absl::StatusOr<std::unique_ptr<Handoffs>> handoffs = MakeHandoffs(memory, handoff);
+  RETURN_IF_ERROR(Annotate(handoffs.status(), "kv.transfer_listen"));
+  handoffs_ = *std::move(handoffs);
+
+  EngineOptions options;
+  options.max_sequences = config_.engine().max_sequences();
+  options.max_queue = config_.engine().max_queue();
+  options.max_batch_tokens = config_.engine().max_batch_tokens();
+  options.step_target = ToDuration(config_.engine().max_step());
+  ASSIGN_OR_RETURN(engine_, Engine::Start(options, {.model = model_.decoder.get(),
+                                                    .pool = pool_.get(),
+                                                    .sender = handoffs_->sender(),
+                                                    .receiver = handoffs_->receiver(),
+                                                    .clock = RealClock(),
+                                                    .metrics = engine_metrics_.get()}));
+  watched_ = engine_.get();
+  return absl::OkStatus();
+}
+
+worker::v1::WorkerInfo Worker::Info() const {
+  BlockMemory* memory = model_.decoder->kv();
+  worker::v1::WorkerInfo info =
+      MakeWorkerInfo(model_.decoder->spec(), memory->layout(), model_.assets, memory->blocks());
+  info.set_protocol_version(kWorkerProtocolVersion);
+  info.set_incarnation(static_cast<uint64_t>(incarnation_));
+  info.set_role(ToWire(config_.role()));
+  info.set_model(config_.model().name().empty() ? ModelNameOf(config_.model().path())
+                                                : config_.model().name());
+  info.set_max_context(model_.max_context);
+  info.set_max_sequences(config_.engine().max_sequences());
+  info.set_max_queue(config_.engine().max_queue());
+  return info;
+}
+
+absl::Status Worker::StartServer() {
+  const worker::v1::WorkerInfo info = Info();
+  SessionService::Options options;
+  options.parts.engine = engine_.get();
+  options.parts.clock = RealClock();
+  options.parts.limits = {.max_context = info.max_context(),
+                          .vocabulary = info.vocabulary(),
+                          .eos_ids = model_.decoder->spec().eos_ids,
+                          .roles = RolesOf(config_.role())};
+  options.parts.info = info;
+  options.assets = model_.assets.assets;
+  options.sessions = metrics_.sessions;
+  options.on_beat = [this] {
+    const SenderCounters sent = handoffs_->sent();
+    metrics_.links.Set(handoffs_->received().links + sent.links_made - sent.links_lost);
+  };
+  service_ = std::make_unique<SessionService>(std::move(options));
+  ASSIGN_OR_RETURN(server_, GrpcServer::Start(config_.server(),
+                                              {.services = {service_.get(), handoffs_->service()},
+                                               .max_message_bytes = kMaxMessageBytes}));
+  HostPort peers = server_->address();
+  if (!config_.kv().advertise_host().empty()) peers.host = config_.kv().advertise_host();
+  service_->Open(peers.ToString());
+  server_->SetServing(true);
+  return absl::OkStatus();
+}
+
+std::map<std::string, std::string> Worker::addresses() const {
+  return {{"grpc", server_->address().ToString()},
+          {"metrics", http_->address().ToString()},
+          {"kv", handoffs_->transport_address()}};
+}
+
+void Worker::Drain() {
+  readiness_.Block("worker", "it is stopping");
+  server_->SetServing(false);
+  engine_->Drain();
+  if (!engine_->WaitDrained(ToDuration(config_.drain_timeout()))) {
+    const EngineLoad load = engine_->load();
+    LogWarning("requests are cut off", {{"running", load.running}, {"waiting", load.waiting}});
+  }
+}
+
+Worker::~Worker() {
+  http_.reset();
+  if (service_ != nullptr) service_->EndSessions(absl::UnavailableError("this worker is stopping"));
+  if (server_ != nullptr) server_->Shutdown(kShutdownGrace);
+  if (engine_ != nullptr) engine_->Stop();
+}
+
+}  // namespace tandem
