@@ -43,7 +43,8 @@ class OracleTest : public testing::Test {
   void SetUp() override {
     ASSERT_OK_AND_ASSIGN(oracle_, ReadOracle());
     ASSERT_EQ(oracle_.prompts.size(), 20);
-    ASSERT_OK_AND_ASSIGN(auto backend, MakeCpuBackend({}));
+    ASSERT_OK_AND_ASSIGN(auto backend,
+                         MakeCpuBackend({.threads = 1}));  // no waiting for a busy core
     ASSERT_OK_AND_ASSIGN(runner_,
                          SequenceRunner::Open(oracle_.model, std::move(backend), {.context = 512}));
   }
