@@ -148,8 +148,8 @@ absl::Status Receiver::Attach(const LinkName& link,
   MutexLock lock(&mu_);
   const auto found = links_.find(link.link_id);
   if (found == links_.end() || found->second.name != link || found->second.control != nullptr) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("no such KV link, or it is open already: epoch ", link.epoch));
+    return absl::UnavailableError(absl::StrCat("no KV link of epoch ", link.epoch,
+                                               " waits for its control stream: link anew"));
   }
   found->second.control = std::move(control);
   return absl::OkStatus();

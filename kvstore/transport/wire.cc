@@ -62,7 +62,6 @@ class Reader {
   size_t at_ = 0;
 };
 
-constexpr size_t kPrefixBytes = 8;    // magic, version, type
 constexpr size_t kChecksumBytes = 8;  // XXH3-64 over all bytes before it, at the end
 
 Writer& PutPrefix(Writer& out, Type type) {

@@ -146,7 +146,7 @@ class HandoffServiceStranger : public testing::Test {
 TEST_F(HandoffServiceStranger, IsRefusedWithoutALink) {
   kv::v1::HandoffRequest open;
   open.mutable_open()->set_link_id(1);
-  EXPECT_EQ(StreamWith({open}), Code::kFailedPrecondition);
+  EXPECT_EQ(StreamWith({open}), Code::kUnavailable);
   kv::v1::HandoffRequest reserve;
   reserve.mutable_reserve()->mutable_id()->set_request_id("r");
   EXPECT_EQ(StreamWith({reserve}), Code::kInvalidArgument);

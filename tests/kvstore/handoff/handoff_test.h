@@ -1,0 +1,129 @@
+#pragma once
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "kvstore/handoff/receiver.h"
+#include "kvstore/handoff/sender.h"
+#include "kvstore/transport/tcp.h"
+#include "tests/support/fault_proxy.h"
+#include "tests/support/handoff_ends.h"
+#include "tests/support/memory_blocks.h"
+#include "tests/support/memory_control.h"
+#include "tests/support/status_matchers.h"
+
+namespace tandem {
+
+// Waits up to 10 s for something that another thread brings about.
+template <typename Condition>
+bool Eventually(Condition condition) {
+  for (int i = 0; i < 10'000; ++i) {
+    if (condition()) return true;
+    absl::SleepFor(absl::Milliseconds(1));
+  }
+  return false;
+}
+
+// A prefill side and a decode side: real tcp on loopback, control in memory, short timers.
+class HandoffTest : public testing::Test {
+ protected:
+  static constexpr uint32_t kBlocks = 64;
+  static constexpr char kDecode[] = "decode";
+
+  HandoffTest() {
+    sender_options_ = {.incarnation = NewIncarnation(),
+                       .name = "prefill",
+                       .frame_bytes = 1024,  // two slices
+                       .renewal = absl::Milliseconds(20),
+                       .link_patience = absl::Seconds(1),
+                       .backoff_min = absl::Milliseconds(1),
+                       .backoff_max = absl::Milliseconds(10),
+                       .push_stall = absl::Milliseconds(500),
+                       .push_timeout = absl::Seconds(2),
+                       .tick = absl::Milliseconds(2)};
+    receiver_options_ = {.incarnation = NewIncarnation(),
+                         .window_bytes = 64 << 10,
+                         .lease = absl::Milliseconds(500),
+                         .park = absl::Milliseconds(200),
+                         .tick = absl::Milliseconds(2)};
+  }
+  ~HandoffTest() override { Stop(); }
+
+  void Start() {
+    there_ = *MakeTcpTransport({.stall_timeout = absl::Milliseconds(500)});
+    here_ = std::make_unique<ReroutedTransport>(*MakeTcpTransport({}));
+    receiver_ = std::make_unique<Receiver>(&decode_, there_.get(), receiver_options_);
+    door_.Register(kDecode, receiver_.get());
+    sender_ = std::make_unique<Sender>(&prefill_, here_.get(), &door_, sender_options_);
+  }
+  void Stop() {
+    sender_.reset();
+    if (receiver_ != nullptr) door_.Crash(kDecode);
+    receiver_.reset();
+    here_.reset();
+    there_.reset();
+  }
+  // All connections made from now on lead through a proxy with these faults.
+  FaultProxy* Reroute(const ProxyFaults& faults) {
+    proxy_ = std::make_unique<FaultProxy>(there_->address());
+    proxy_->SetFaults(faults);
+    here_->set_detour(proxy_->address());
+    return proxy_.get();
+  }
+
+  static absl::Time In(absl::Duration time) { return RealClock()->Now() + time; }
+  void Begin(const HandoffKey& key, uint32_t tokens, std::vector<BlockId> blocks,
+             HandoffEnd<HandoffSent>& end, absl::Duration deadline = absl::Seconds(10)) {
+    sender_->Begin(key, kDecode, tokens, std::move(blocks), In(deadline), end.Callback());
+  }
+  void Expect(const HandoffKey& key, uint32_t tokens, std::vector<BlockId> blocks,
+              HandoffEnd<HandoffReceived>& end, uint32_t held = 0,
+              absl::Duration deadline = absl::Seconds(10)) {
+    receiver_->Expect(key, tokens, std::move(blocks), held, In(deadline), end.Callback());
+  }
+  // Computes every layer at once, and the first token.
+  void ComputeAll(const HandoffKey& key, uint32_t tokens, const std::vector<BlockId>& blocks,
+                  uint32_t salt = 1) {
+    for (uint32_t layer = 0; layer < prefill_.layout().layers; ++layer) {
+      for (const BlockId block : blocks) prefill_.Fill(layer, block, salt);
+      sender_->LayerReady(key, layer, tokens);
+    }
+    sender_->Finish(key, {{0, 42, false}});
+  }
+  void ExpectSameBytes(const std::vector<BlockId>& from, const std::vector<BlockId>& to,
+                       uint32_t first = 0) {
+    for (uint32_t layer = 0; layer < prefill_.layout().layers; ++layer) {
+      for (uint32_t i = first; i < from.size(); ++i) {
+        EXPECT_EQ(prefill_.Slice(layer, from[i]), decode_.Slice(layer, to[i]))
+            << "layer " << layer << " block " << i;
+      }
+    }
+  }
+  // A handoff from start to end, which must succeed.
+  void HandOver(const HandoffKey& key, uint32_t salt) {
+    HandoffEnd<HandoffSent> sent;
+    HandoffEnd<HandoffReceived> received;
+    Expect(key, 8, BlocksFrom(40, 2), received);
+    Begin(key, 8, BlocksFrom(50, 2), sent);
+    ComputeAll(key, 8, BlocksFrom(50, 2), salt);
+    ASSERT_THAT(sent.Wait(), IsOk());
+    ASSERT_THAT(received.Wait(), IsOk());
+    ExpectSameBytes(BlocksFrom(50, 2), BlocksFrom(40, 2));
+  }
+
+  SenderOptions sender_options_;
+  ReceiverOptions receiver_options_;
+  MemoryBlocks prefill_{SmallLayout(), kBlocks}, decode_{SmallLayout(), kBlocks};
+  MemoryControlDoor door_;
+  std::unique_ptr<Transport> there_;
+  std::unique_ptr<ReroutedTransport> here_;
+  std::unique_ptr<Receiver> receiver_;
+  std::unique_ptr<Sender> sender_;
+  std::unique_ptr<FaultProxy> proxy_;
+};
+
+}  // namespace tandem
