@@ -16,9 +16,9 @@ struct GgufVocab {
   std::string pre;                        // which pre-tokenizer; only "gpt2" has one
   std::vector<absl::string_view> tokens;  // by id
   std::vector<float> scores;              // by id; "llama" only
-  std::vector<int32_t> token_types;       // by id: 1 normal, 2 unknown, 3 control, 4 user
-                                          // defined, 5 unused, 6 byte; empty: all normal
-  std::vector<absl::string_view> merges;  // "left right", the most frequent first; "gpt2" only
+  // By id: 1 normal, 2 unknown, 3 control, 4 user defined, 5 unused, 6 byte. Empty: all normal.
+  std::vector<int32_t> token_types;
+  std::vector<absl::string_view> merges;  // "left right", the first to join first; "gpt2" only
   std::optional<int32_t> bos_id, eos_id, unk_id;
   std::optional<bool> add_bos, add_eos;  // default: what the kind of tokenizer does
   std::optional<bool> add_space_prefix;

@@ -19,16 +19,21 @@ constexpr int32_t kEndOfTurn = 2;  // <|im_end|>
 
 class DefaultModelText : public testing::Test {
  protected:
-  void SetUp() override {
+  static void SetUpTestSuite() {  // once: it takes a second
     const std::string path = CacheFolder() + "/SmolLM2-135M-Instruct.Q4_1.gguf";
     ASSERT_TRUE(std::filesystem::exists(path)) << path << " is not there: run deploy/setup";
-    ASSERT_OK_AND_ASSIGN(files_, ModelFiles::Open(path));
-    const Asset* tokenizer = files_->assets().Find("tokenizer.json");
-    const Asset* chat = files_->assets().Find("chat_template.jinja");
+    ASSERT_OK_AND_ASSIGN(const auto files, ModelFiles::Open(path));
+    const Asset* tokenizer = files->assets().Find("tokenizer.json");
+    const Asset* chat = files->assets().Find("chat_template.jinja");
     ASSERT_TRUE(tokenizer != nullptr && chat != nullptr);
     tokenizer_ = MustLoad(tokenizer->data);
     ASSERT_OK_AND_ASSIGN(template_, ChatTemplate::Compile(chat->data));
   }
+  static void TearDownTestSuite() {
+    tokenizer_.reset();
+    template_.reset();
+  }
+  void SetUp() override { ASSERT_TRUE(tokenizer_ != nullptr && template_ != nullptr); }
 
   RenderedPrompt Render(const std::string& content) {
     ChatRequest request;
@@ -39,9 +44,8 @@ class DefaultModelText : public testing::Test {
     return prompt.value_or(RenderedPrompt{});
   }
 
-  std::unique_ptr<ModelFiles> files_;
-  std::shared_ptr<const Tokenizer> tokenizer_;
-  std::shared_ptr<const ChatTemplate> template_;
+  inline static std::shared_ptr<const Tokenizer> tokenizer_;
+  inline static std::shared_ptr<const ChatTemplate> template_;
 };
 
 struct Known {
