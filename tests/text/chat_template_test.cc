@@ -2,7 +2,8 @@
 
 #include <gtest/gtest.h>
 
-#include "absl/strings/str_replace.h"
+#include <ctime>
+
 #include "tests/support/status_matchers.h"
 #include "tests/text/tiny_tokenizer.h"
 
@@ -155,9 +156,9 @@ INSTANTIATE_TEST_SUITE_P(
     [](const auto& info) { return info.param.name; });
 
 TEST_P(HostileTemplate, EndsInAnErrorAndSoon) {
-  const absl::Time begin = absl::Now();
+  const std::clock_t begin = std::clock();
   EXPECT_THAT(Render(GetParam().source), StatusIs(kInvalid, HasSubstr("chat template: ")));
-  EXPECT_LT(absl::Now() - begin, absl::Seconds(5));
+  EXPECT_LT(std::clock() - begin, 8 * CLOCKS_PER_SEC) << "slow even for a sanitizer's build";
 }
 
 TEST(ChatTemplate, DeeplyNestedSourceIsRefused) {

@@ -11,6 +11,8 @@ pub const NOW: &str = "tandem_now";
 pub const UTC_OFFSET: &str = "tandem_utc_offset";
 
 const MAX_INDENT: usize = 64;
+/// What minijinja charges for its own tojson.
+const JSON_BYTES_PER_FUEL: u64 = 4;
 
 pub fn add_to(env: &mut Environment<'static>) {
     minijinja_contrib::add_to_environment(env);
@@ -47,7 +49,7 @@ fn is_missing(value: &Value) -> bool {
 }
 
 /// tojson(x, ensure_ascii=False, indent=None, separators=None, sort_keys=False)
-fn to_json(value: Value, rest: Rest<Value>, named: Kwargs) -> Result<Value, Error> {
+fn to_json(state: &State, value: Value, rest: Rest<Value>, named: Kwargs) -> Result<Value, Error> {
     if rest.len() > 4 {
         return Err(Error::new(ErrorKind::TooManyArguments, "tojson takes at most 4 arguments"));
     }
@@ -69,7 +71,9 @@ fn to_json(value: Value, rest: Rest<Value>, named: Kwargs) -> Result<Value, Erro
         item.zip(key).ok_or_else(|| invalid("separators needs two strings"))?
     };
     let style = JsonStyle { indent, item_separator, key_separator, sort_keys, ascii };
-    Ok(Value::from(style.dump(&value)?)) // no "safe" string: joined later, it must not escape
+    let text = style.dump(&value)?;
+    state.consume_fuel(text.len() as u64 / JSON_BYTES_PER_FUEL)?;
+    Ok(Value::from(text)) // no "safe" string: joined later, it must not escape
 }
 
 /// Jinja's indent; minijinja's drops a trailing newline.

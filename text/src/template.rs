@@ -17,8 +17,8 @@ const MAX_OUTPUT_BYTES: usize = 8 << 20;
 const MAX_TIME: Duration = Duration::from_millis(200);
 const MAX_DEPTH: usize = 64;
 /// Bounds both instructions and the bytes that they make (64 a unit), so that a template that
-/// writes nothing ends too, and none can take more than half a GB.
-const FUEL: u64 = 8_000_000;
+/// writes nothing ends in about MAX_TIME too, and none can take more than a quarter of a GB.
+const FUEL: u64 = 4_000_000;
 
 pub struct ChatTemplate {
     env: Environment<'static>,
