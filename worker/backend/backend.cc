@@ -13,30 +13,28 @@ namespace {
 std::string ShapeOf(int64_t rows, int64_t cols) { return absl::StrCat("[", rows, ", ", cols, "]"); }
 std::string ShapeOf(const Tensor& x) { return ShapeOf(x.rows, x.cols); }
 
-absl::Status Want(bool condition, absl::string_view op, absl::string_view what) {
-  if (condition) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(op, ": ", what));
+template <typename... Parts>
+absl::Status Refuse(absl::string_view op, const Parts&... what) {
+  return absl::InvalidArgumentError(absl::StrCat(op, ": ", what...));
 }
 
 absl::Status WantShape(absl::string_view op, absl::string_view name, const Tensor& x, int64_t rows,
                        int64_t cols) {
   if (x.rows == rows && x.cols == cols && x.data != nullptr) return absl::OkStatus();
-  return absl::InvalidArgumentError(absl::StrCat(op, ": ", name, " must be ", ShapeOf(rows, cols),
-                                                 ", is ", ShapeOf(x),
-                                                 x.data == nullptr ? " without data" : ""));
+  return Refuse(op, name, " must be ", ShapeOf(rows, cols), ", is ", ShapeOf(x),
+                x.data == nullptr ? " without data" : "");
 }
 
 absl::Status WantSize(absl::string_view op, absl::string_view name, const Vector& x, int64_t size) {
-  return Want(x.size() == size, op,
-              absl::StrCat(name, " must have ", size, " elements, has ", x.size()));
+  if (x.size() == size) return absl::OkStatus();
+  return Refuse(op, name, " must have ", size, " elements, has ", x.size());
 }
 
 absl::Status WantIndices(absl::string_view op, absl::string_view name,
                          absl::Span<const int32_t> indices, int64_t limit) {
   for (size_t i = 0; i < indices.size(); ++i) {
     if (indices[i] >= 0 && indices[i] < limit) continue;
-    return absl::InvalidArgumentError(
-        absl::StrCat(op, ": ", name, "[", i, "] is ", indices[i], ", outside [0, ", limit, ")"));
+    return Refuse(op, name, "[", i, "] is ", indices[i], ", outside [0, ", limit, ")");
   }
   return absl::OkStatus();
 }
@@ -44,22 +42,23 @@ absl::Status WantIndices(absl::string_view op, absl::string_view name,
 absl::Status CheckHeads(absl::string_view op, const AttentionShape& shape) {
   const bool possible = shape.q_heads > 0 && shape.kv_heads > 0 && shape.head_dim > 0 &&
                         shape.q_heads % shape.kv_heads == 0 && shape.head_dim % 2 == 0;
-  return Want(possible, op,
-              absl::StrCat("impossible heads: ", shape.q_heads, " q, ", shape.kv_heads, " kv of ",
-                           shape.head_dim));
+  if (possible) return absl::OkStatus();
+  return Refuse(op, "impossible heads: ", shape.q_heads, " q, ", shape.kv_heads, " kv of ",
+                shape.head_dim);
 }
 
 absl::Status CheckKv(absl::string_view op, const AttentionShape& shape, uint32_t layer,
                      BlockMemory* kv) {
-  if (kv == nullptr) return absl::InvalidArgumentError(absl::StrCat(op, ": no KV memory"));
+  if (kv == nullptr) return Refuse(op, "no KV memory");
   const KvLayout& layout = kv->layout();
-  RETURN_IF_ERROR(Want(layer < layout.layers, op,
-                       absl::StrCat("layer ", layer, " of a cache with ", layout.layers)));
-  return Want(layout.kv_heads == static_cast<uint32_t>(shape.kv_heads) &&
-                  layout.head_dim == static_cast<uint32_t>(shape.head_dim),
-              op,
-              absl::StrCat("the cache holds ", layout.kv_heads, " heads of ", layout.head_dim,
-                           ", the operation wants ", shape.kv_heads, " of ", shape.head_dim));
+  if (layer >= layout.layers)
+    return Refuse(op, "layer ", layer, " of a cache with ", layout.layers);
+  if (layout.kv_heads == static_cast<uint32_t>(shape.kv_heads) &&
+      layout.head_dim == static_cast<uint32_t>(shape.head_dim)) {
+    return absl::OkStatus();
+  }
+  return Refuse(op, "the cache holds ", layout.kv_heads, " heads of ", layout.head_dim,
+                ", the operation wants ", shape.kv_heads, " of ", shape.head_dim);
 }
 
 absl::Status CheckSlices(absl::string_view op, absl::Span<const SequenceSlice> slices, int64_t rows,
@@ -67,25 +66,24 @@ absl::Status CheckSlices(absl::string_view op, absl::Span<const SequenceSlice> s
   int64_t next_row = 0;
   for (size_t i = 0; i < slices.size(); ++i) {
     const SequenceSlice& slice = slices[i];
-    const bool placed = slice.first_row == next_row && slice.rows > 0 && slice.position >= 0;
-    RETURN_IF_ERROR(
-        Want(placed, op,
-             absl::StrCat("slice ", i, " has rows [", slice.first_row, ", +", slice.rows,
-                          ") at position ", slice.position, "; the next row is ", next_row)));
+    if (slice.first_row != next_row || slice.rows <= 0 || slice.position < 0) {
+      return Refuse(op, "slice ", i, " has rows [", slice.first_row, ", +", slice.rows,
+                    ") at position ", slice.position, "; the next row is ", next_row);
+    }
     next_row += slice.rows;
     const int64_t tokens = int64_t{slice.position} + slice.rows;
     const int64_t covered = static_cast<int64_t>(slice.blocks.size()) * kv->layout().block_tokens;
-    RETURN_IF_ERROR(Want(
-        tokens <= covered, op,
-        absl::StrCat("slice ", i, " ends at position ", tokens, ", its blocks hold ", covered)));
+    if (tokens > covered) {
+      return Refuse(op, "slice ", i, " ends at position ", tokens, ", its blocks hold ", covered);
+    }
     for (const BlockId block : slice.blocks) {
-      RETURN_IF_ERROR(Want(static_cast<uint32_t>(block) < kv->blocks(), op,
-                           absl::StrCat("slice ", i, " names block ", static_cast<uint32_t>(block),
-                                        " of ", kv->blocks())));
+      const uint32_t index = static_cast<uint32_t>(block);
+      if (index < kv->blocks()) continue;
+      return Refuse(op, "slice ", i, " names block ", index, " of ", kv->blocks());
     }
   }
-  return Want(next_row == rows, op,
-              absl::StrCat("the slices cover ", next_row, " of ", rows, " rows"));
+  if (next_row == rows) return absl::OkStatus();
+  return Refuse(op, "the slices cover ", next_row, " of ", rows, " rows");
 }
 
 }  // namespace
@@ -112,7 +110,7 @@ absl::Status Backend::Linear(const Matrix& w, Tensor x, const Vector* bias, bool
   if (bias != nullptr) {
     RETURN_IF_ERROR(WantSize("Linear", "bias", *bias, w.rows()));
   }
-  RETURN_IF_ERROR(Want(x.data != out.data, "Linear", "x and out are the same memory"));
+  if (x.data == out.data) return Refuse("Linear", "x and out are the same memory");
   DoLinear(w, x, bias, accumulate, out);
   return absl::OkStatus();
 }

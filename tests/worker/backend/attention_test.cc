@@ -4,6 +4,7 @@
 #include <cmath>
 #include <numeric>
 
+#include "absl/strings/str_cat.h"
 #include "tests/support/status_matchers.h"
 #include "tests/worker/backend/backends.h"
 
@@ -176,9 +177,8 @@ INSTANTIATE_TEST_SUITE_P(Shapes, AttentionTest,
                                            AttentionShape{16, 1, 20}, AttentionShape{10, 2, 80},
                                            AttentionShape{7, 1, 128}),
                          [](const auto& info) {
-                           return "q" + std::to_string(info.param.q_heads) + "kv" +
-                                  std::to_string(info.param.kv_heads) + "dim" +
-                                  std::to_string(info.param.head_dim);
+                           return absl::StrCat("q", info.param.q_heads, "kv", info.param.kv_heads,
+                                               "dim", info.param.head_dim);
                          });
 
 TEST(AttentionArguments, AreRefusedByName) {

@@ -3,7 +3,6 @@
 
 #include "worker/backend/cpu/kernels.h"
 #include "worker/backend/cpu/multiply.h"
-#include "worker/backend/cpu/panel_formats.h"
 #include "worker/backend/cpu/row_kernels.h"
 
 // Attention of a tile of (row, head) pairs that share their keys and values. Each pair's arithmetic
@@ -63,13 +62,15 @@ class AttentionTile {
 
   template <int R>
   void ScoreBlocks(int64_t block) {
-    const uint8_t* keys[R];
-    for (int r = 0; r < R; ++r) {
-      keys[r] = reinterpret_cast<const uint8_t*>(args_.blocks[block + r] + args_.key_offset);
-    }
+    const float* keys[R];
+    for (int r = 0; r < R; ++r) keys[r] = args_.blocks[block + r] + args_.key_offset;
     Sums<S, M, R> sums;
     sums.Clear();
-    Multiply<S, PlainFormat<S, DType::kF32>, M, R>(keys, q_, args_.head_dim, sums);
+    for (int d = 0; d < args_.head_dim; ++d) {
+      V key[R];
+      for (int r = 0; r < R; ++r) key[r] = S::Load(keys[r] + d * kLanes);
+      sums.Add(key, q_ + d * M, 1);
+    }
     for (int r = 0; r < R; ++r) {
       for (int m = 0; m < M; ++m) {
         const int64_t seen = TokensOf(m) - (block + r) * kLanes;

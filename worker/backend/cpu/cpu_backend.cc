@@ -195,13 +195,12 @@ void CpuBackend::DoLinear(const Matrix& w, Tensor x, const Vector* bias, bool ac
   for (Scratch& scratch : scratch_) {
     if (tiles == nullptr || scratch.Get(kLinearScratchFloats) == nullptr) return Fault("Linear");
   }
-  // Few rows: each thread one run of panels. Many: pieces that threads take as they come free.
-  const bool few = x.rows <= kernels_.row_tile;
   for (const PackedMatrix::Segment& segment : static_cast<const PackedMatrix&>(w).segments()) {
     const LinearArgs args{
         .dtype = segment.dtype,
         .panels = segment.data,
         .panel_bytes = segment.panel_bytes,
+        .panel_count = segment.panels,
         .cols = x.cols,
         .outputs = segment.rows,
         .tiles = tiles,
@@ -210,7 +209,10 @@ void CpuBackend::DoLinear(const Matrix& w, Tensor x, const Vector* bias, bool ac
         .accumulate = accumulate,
         .out = out.data + segment.first_row,
         .out_stride = out.cols};
-    const int64_t piece = few ? (segment.panels + pool_.threads() - 1) / pool_.threads() : 4;
+    // Whole groups of panels; several pieces for each thread, so that one that is kept from its
+    // core does not hold up the rest.
+    const int64_t share = segment.panels / (8 * pool_.threads()) / kGroupPanels * kGroupPanels;
+    const int64_t piece = std::max<int64_t>(share, kGroupPanels);
     const int64_t pieces = (segment.panels + piece - 1) / piece;
     ForEach(pieces, 0.05 * segment.rows * x.cols * x.rows, [&](int64_t i, int thread) {
       kernels_.linear(args, i * piece, std::min(segment.panels, (i + 1) * piece),

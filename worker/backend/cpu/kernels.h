@@ -15,12 +15,17 @@ namespace tandem {
 
 inline constexpr int kLanes = 16;
 
+// Panels that lie interleaved, step by step, so that a product of few rows, which is bound by
+// memory, reads one stream.
+inline constexpr int kGroupPanels = 4;
+
 // Weights are packed in panels of 16 outputs; lane = output (packed_matrix.h). Inputs are packed in
 // tiles of up to row_tile rows, [cols][padded rows] each, so that one pointer reaches all rows.
 struct LinearArgs {
   DType dtype = DType::kF32;
   const uint8_t* panels = nullptr;
   size_t panel_bytes = 0;
+  int64_t panel_count = 0;
   int64_t cols = 0;              // inputs
   int64_t outputs = 0;           // of all panels; the last may be partly filled
   const float* tiles = nullptr;  // the packed inputs

@@ -45,28 +45,51 @@ void Finish(const LinearArgs& args, int64_t panel, int64_t row, int rows,
 
 template <typename S, typename Format>
 struct Linear {
+  using Unpacked = PlainFormat<S, DType::kF32>;
   static constexpr int kPanels = S::kPanelsOfRows(S::kRowTile);
   static_assert(kPanels <= kLinearPanelsMax && kLinearRowBlock % S::kRowTile == 0);
+
+  template <int R>
+  static Panels<Format, R> PanelsAt(const LinearArgs& args, int64_t panel) {
+    const int64_t in_group = panel % kGroupPanels, group = panel - in_group;
+    const int64_t left = args.panel_count - group;
+    const int64_t width = left < kGroupPanels ? left : kGroupPanels;
+    const size_t offset = group * args.panel_bytes + in_group * Format::kStepBytes;
+    return {args.panels + offset, width * Format::kStepBytes};
+  }
+
+  // Calls f(Int<n>, panel) for n panels of one group at a time, at most kWide.
+  template <int kWide, typename F>
+  static void ForPanels(int64_t first, int64_t last, F f) {
+    for (int64_t panel = first; panel < last;) {
+      const int64_t in_group = kGroupPanels - panel % kGroupPanels;
+      const int64_t count = last - panel < in_group ? last - panel : in_group;
+      if (kWide >= 4 && count >= 4) {
+        f(Int<kWide >= 4 ? 4 : 1>{}, panel);
+        panel += 4;
+      } else if (kWide >= 2 && count >= 2) {
+        f(Int<kWide >= 2 ? 2 : 1>{}, panel);
+        panel += 2;
+      } else {
+        f(Int<1>{}, panel);
+        panel += 1;
+      }
+    }
+  }
 
   // Few rows: one tile. Weights are unpacked in registers, each once.
   template <int M>
   static void OneTile(const LinearArgs& args, int64_t first, int64_t last) {
-    constexpr int kWide = S::kPanelsOfRows(M);
-    int64_t panel = first;
-    for (; panel + kWide <= last; panel += kWide) Tile<M, kWide>(args, panel);
-    if constexpr (kWide > 2) {
-      for (; panel + 2 <= last; panel += 2) Tile<M, 2>(args, panel);
-    }
-    for (; panel < last; ++panel) Tile<M, 1>(args, panel);
+    ForPanels<S::kPanelsOfRows(M)>(first, last, [&](auto width, int64_t panel) {
+      Tile<M, decltype(width)::value>(args, panel);
+    });
   }
 
   template <int M, int R>
   static __attribute__((noinline)) void Tile(const LinearArgs& args, int64_t panel) {
-    const uint8_t* panels[R];
-    for (int r = 0; r < R; ++r) panels[r] = args.panels + (panel + r) * args.panel_bytes;
     Sums<S, M, R> sums;
     sums.Clear();
-    Multiply<S, Format, M, R>(panels, args.tiles, args.cols, sums);
+    Multiply<S, Format, M, R, true>(PanelsAt<R>(args, panel), args.tiles, args.cols, sums);
     Finish<S, M, R>(args, panel, 0, static_cast<int>(args.rows), sums);
   }
 
@@ -76,11 +99,9 @@ struct Linear {
     for (int64_t row = 0; row < args.rows; row += kLinearRowBlock) {
       const int64_t left = args.rows - row;
       const int64_t rows = left < kLinearRowBlock ? left : kLinearRowBlock;
-      int64_t panel = first;
-      for (; panel + kPanels <= last; panel += kPanels) {
-        RowBlock<kPanels>(args, panel, row, rows, scratch);
-      }
-      for (; panel < last; ++panel) RowBlock<1>(args, panel, row, rows, scratch);
+      ForPanels<kPanels>(first, last, [&](auto width, int64_t panel) {
+        RowBlock<decltype(width)::value>(args, panel, row, rows, scratch);
+      });
     }
   }
 
@@ -90,14 +111,8 @@ struct Linear {
     float* const kept = scratch + kLinearPanelsMax * kLanes * kLinearStretch;
     for (int64_t begin = 0; begin < args.cols; begin += kLinearStretch) {
       const int64_t left = args.cols - begin;
-      const int64_t cols = left < kLinearStretch ? left : kLinearStretch;
-      const uint8_t* panels[R];
-      for (int r = 0; r < R; ++r) {
-        const uint8_t* const packed = args.panels + (panel + r) * args.panel_bytes +
-                                      begin / Format::kStep * Format::kStepBytes;
-        panels[r] = Unpack(packed, cols, scratch + r * kLanes * kLinearStretch);
-      }
-      const Stretch stretch{begin, cols};
+      const Stretch stretch{begin, left < kLinearStretch ? left : kLinearStretch};
+      const auto panels = Unpack<R>(PanelsAt<R>(args, panel), stretch, scratch);
       for (int64_t i = 0; i < rows; i += S::kRowTile) {
         const int64_t tile_left = rows - i;
         const int tile = tile_left < S::kRowTile ? static_cast<int>(tile_left) : S::kRowTile;
@@ -115,9 +130,9 @@ struct Linear {
 
   template <int M, int R>
   static __attribute__((noinline)) void StretchOfTile(const LinearArgs& args,
-                                                      const uint8_t* const (&panels)[R],
-                                                      Stretch stretch, int64_t panel, int64_t row,
-                                                      int rows, float* kept) {
+                                                      Panels<Unpacked, R> panels, Stretch stretch,
+                                                      int64_t panel, int64_t row, int rows,
+                                                      float* kept) {
     Sums<S, M, R> sums;
     if (stretch.begin == 0) {
       sums.Clear();
@@ -125,7 +140,7 @@ struct Linear {
       sums.Load(kept, R * kLanes);
     }
     const float* const x = args.tiles + row * args.cols + stretch.begin * M;
-    Multiply<S, PlainFormat<S, DType::kF32>, M, R>(panels, x, stretch.cols, sums);
+    Multiply<S, Unpacked, M, R, false>(panels, x, stretch.cols, sums);
     if (stretch.begin + stretch.cols == args.cols) {
       Finish<S, M, R>(args, panel, row, rows, sums);
     } else {
@@ -133,31 +148,39 @@ struct Linear {
     }
   }
 
-  // The float32 values of `cols` inputs of a panel, as a float32 panel; stored as one, they are
-  // used where they are.
-  static const uint8_t* Unpack(const uint8_t* packed, int64_t cols, float* to) {
-    if constexpr (Format::kStepBytes == 64) return packed;
-    float* out = to;
-    for (int64_t k = 0; k < cols; k += Format::kStep, packed += Format::kStepBytes) {
-      Format format;
-      format.Open(packed);
-      for (int g = 0; g < Format::kStep / Format::kGroup; ++g) {
-        typename Format::Group group;
-        group.Open(packed, g);
-        StoreGroup(format, group, out);
-        out += Format::kGroup * kLanes;
+  // The float32 values of a stretch of panels, as float32 panels; stored as such, they are used
+  // where they are.
+  template <int R>
+  static Panels<Unpacked, R> Unpack(Panels<Format, R> packed, Stretch stretch, float* to) {
+    packed.first += stretch.begin / Format::kStep * packed.stride;
+    if constexpr (Format::kStepBytes == Unpacked::kStepBytes) {
+      return {packed.first, packed.stride};
+    } else {
+      for (int r = 0; r < R; ++r) {
+        float* out = to + r * kLanes;
+        int64_t offset = 0;
+        for (int64_t k = 0; k < stretch.cols; k += Format::kStep, offset += packed.stride) {
+          Format format;
+          format.Open(packed.Step(r, offset));
+          for (int g = 0; g < Format::kStep / Format::kGroup; ++g) {
+            typename Format::Group group;
+            group.Open(packed.Step(r, offset), g);
+            StoreGroup(format, group, out, R * kLanes);
+            out += Format::kGroup * R * kLanes;
+          }
+        }
       }
+      return {reinterpret_cast<const uint8_t*>(to), R * Unpacked::kStepBytes};
     }
-    return reinterpret_cast<const uint8_t*>(to);
   }
 
   template <int kIndex = 0>
   static inline __attribute__((always_inline)) void StoreGroup(const Format& format,
                                                                const typename Format::Group& group,
-                                                               float* out) {
+                                                               float* out, int stride) {
     if constexpr (kIndex < Format::kGroup) {
-      S::Store(out + kIndex * kLanes, format.template Weight<kIndex>(group));
-      StoreGroup<kIndex + 1>(format, group, out);
+      S::Store(out + kIndex * stride, format.template Weight<kIndex>(group));
+      StoreGroup<kIndex + 1>(format, group, out, stride);
     }
   }
 

@@ -72,18 +72,34 @@ inline __attribute__((always_inline)) void AddGroup(const Format (&formats)[R],
   }
 }
 
-// Adds the products of `cols` inputs, whole steps, to the sums. `x` is [cols][M].
-template <typename S, typename Format, int M, int R>
-inline __attribute__((always_inline)) void Multiply(const uint8_t* const (&panels)[R],
-                                                    const float* x, int64_t cols,
-                                                    Sums<S, M, R>& sums) {
+// R neighbouring panels of a group. Steps of one panel are `stride` bytes apart.
+template <typename Format, int R>
+struct Panels {
+  const uint8_t* first;
+  int64_t stride;
+
+  const uint8_t* Step(int r, int64_t offset) const {
+    return first + offset + r * Format::kStepBytes;
+  }
+};
+
+// Adds the products of `cols` inputs, whole steps, to the sums. `x` is [cols][M]. Where weights come
+// from memory, prefetching keeps a core's stream going.
+template <typename S, typename Format, int M, int R, bool kPrefetch>
+inline __attribute__((always_inline)) void Multiply(Panels<Format, R> panels, const float* x,
+                                                    int64_t cols, Sums<S, M, R>& sums) {
+  constexpr int kStepsAhead = 2048 / (kGroupPanels * Format::kStepBytes) + 1;
   int64_t offset = 0;
-  for (int64_t k = 0; k < cols; k += Format::kStep, offset += Format::kStepBytes) {
+  for (int64_t k = 0; k < cols; k += Format::kStep, offset += panels.stride) {
+    if constexpr (kPrefetch) {
+      const uint8_t* const ahead = panels.Step(0, offset + kStepsAhead * panels.stride);
+      for (int at = 0; at < R * Format::kStepBytes; at += 64) __builtin_prefetch(ahead + at);
+    }
     Format formats[R];
-    for (int r = 0; r < R; ++r) formats[r].Open(panels[r] + offset);
+    for (int r = 0; r < R; ++r) formats[r].Open(panels.Step(r, offset));
     for (int g = 0; g < Format::kStep / Format::kGroup; ++g) {
       typename Format::Group groups[R];
-      for (int r = 0; r < R; ++r) groups[r].Open(panels[r] + offset, g);
+      for (int r = 0; r < R; ++r) groups[r].Open(panels.Step(r, offset), g);
       AddGroup<S, Format, M, R>(formats, groups, x, sums);
       x += Format::kGroup * M;
     }

@@ -64,16 +64,33 @@ void UnpackBlock(DType dtype, const uint8_t* step, int lane, uint8_t* block) {
   for (int i = 0; i < header; i += 2) std::memcpy(block + i, scales + kLanes * i + 2 * lane, 2);
 }
 
-void PackRow(DType dtype, const uint8_t* row, int64_t cols, int lane, uint8_t* panel) {
+// Where one row lies: lane `lane` of the steps that start at `first`, `stride` bytes apart.
+struct RowPlace {
+  uint8_t* first;
+  size_t stride;
+  int lane;
+};
+
+RowPlace PlaceOf(const PackedMatrix::Segment& segment, int64_t row) {
+  const int64_t panel = row / kLanes;
+  const int64_t in_group = panel % kGroupPanels, group = panel - in_group;
+  const int64_t width = std::min<int64_t>(kGroupPanels, segment.panels - group);
+  const size_t step_bytes = size_t{kLanes} * InfoOf(segment.dtype).block_bytes;
+  return {segment.data + group * segment.panel_bytes + in_group * step_bytes, width * step_bytes,
+          static_cast<int>(row % kLanes)};
+}
+
+void PackRow(DType dtype, const uint8_t* row, int64_t cols, const RowPlace& place) {
   const DTypeInfo info = InfoOf(dtype);
+  uint8_t* step = place.first;
   for (int64_t k = 0; k < cols; k += info.block_elements) {
     if (IsQuantized(dtype)) {
-      PackBlock(dtype, row, lane, panel);
+      PackBlock(dtype, row, place.lane, step);
     } else {
-      std::memcpy(panel + lane * info.block_bytes, row, info.block_bytes);
+      std::memcpy(step + place.lane * info.block_bytes, row, info.block_bytes);
     }
     row += info.block_bytes;
-    panel += kLanes * info.block_bytes;
+    step += place.stride;
   }
 }
 
@@ -95,8 +112,7 @@ absl::StatusOr<std::unique_ptr<PackedMatrix>> PackedMatrix::Pack(absl::Span<cons
     int64_t packed = 0;
     for (; i < end; ++i) {
       for (int64_t row = 0; row < parts[i].rows; ++row, ++packed) {
-        PackRow(segment.dtype, parts[i].Row(row), matrix->cols(), packed % kLanes,
-                segment.data + packed / kLanes * segment.panel_bytes);
+        PackRow(segment.dtype, parts[i].Row(row), matrix->cols(), PlaceOf(segment, packed));
       }
     }
     next_row += segment.rows;
@@ -116,18 +132,17 @@ void PackedMatrix::UnpackRow(int64_t row, float* out) const {
                                   [row](const Segment& s) { return row < s.first_row + s.rows; });
   const Segment& segment = *above;
   const DTypeInfo info = InfoOf(segment.dtype);
-  const int64_t in_segment = row - segment.first_row;
-  const int lane = static_cast<int>(in_segment % kLanes);
-  const uint8_t* step = segment.data + in_segment / kLanes * segment.panel_bytes;
+  const RowPlace place = PlaceOf(segment, row - segment.first_row);
+  const uint8_t* step = place.first;
   uint8_t block[34] = {};
   for (int64_t k = 0; k < cols(); k += info.block_elements) {
     if (IsQuantized(segment.dtype)) {
-      UnpackBlock(segment.dtype, step, lane, block);
+      UnpackBlock(segment.dtype, step, place.lane, block);
     } else {
-      std::memcpy(block, step + lane * info.block_bytes, info.block_bytes);
+      std::memcpy(block, step + place.lane * info.block_bytes, info.block_bytes);
     }
     Dequantize(segment.dtype, block, {out + k, static_cast<size_t>(info.block_elements)});
-    step += kLanes * info.block_bytes;
+    step += place.stride;
   }
 }
 

@@ -15,7 +15,8 @@ namespace tandem {
 // (panel_formats.h has the order of a panel).
 class PackedMatrix final : public Matrix {
  public:
-  // Neighbouring rows of one type; the last panel is filled up with zeros.
+  // Neighbouring rows of one type; the last panel is filled up with zeros. Panels lie in groups of
+  // kGroupPanels, a group's steps interleaved.
   struct Segment {
     DType dtype = DType::kF32;
     int64_t first_row = 0;

@@ -9,6 +9,7 @@
 //   Q8_0         32 rows of 16 codes, then 16 scales d
 //   Q4_0, Q4_1   4 rows of 16 words, each of the codes of 8 neighbouring inputs (the first in the
 //                lowest bits), then 16 scales d, then (Q4_1) 16 offsets m
+// The steps of the kGroupPanels panels of a group alternate; the last group may have fewer panels.
 // packed_matrix.cc writes it. A format opens a step, opens each group of kGroup inputs in it, and
 // gives the 16 weights of one input of the group.
 namespace tandem {

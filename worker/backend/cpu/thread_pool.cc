@@ -38,30 +38,33 @@ ThreadPool::ThreadPool(int threads) {
 
 ThreadPool::~ThreadPool() {
   work_ = nullptr;
-  round_.fetch_add(1, std::memory_order_release);
+  round_.fetch_add(1);
   round_.notify_all();
 }
 
 void ThreadPool::Run(Work work) {
-  if (!workers_.empty()) {
-    work_ = &work;
-    working_.store(static_cast<int32_t>(workers_.size()), std::memory_order_relaxed);
-    round_.fetch_add(1, std::memory_order_release);
-    round_.notify_all();
-  }
+  if (workers_.empty()) return work(0);
+  work_ = &work;
+  round_.fetch_add(1);
+  round_.notify_all();
   work(0);
-  for (int32_t left = working_.load(std::memory_order_acquire); left != 0;) {
-    left = WaitForChange(working_, left);
-  }
+  round_.fetch_add(1);
+  // A worker counts itself before it looks whether the round is open, and both are sequentially
+  // consistent: either it is counted here, or it finds the round closed.
+  for (int32_t inside = inside_.load(); inside != 0;) inside = WaitForChange(inside_, inside);
 }
 
 void ThreadPool::Serve(int thread) {
   uint32_t seen = 0;
-  while (true) {
+  for (bool stop = false; !stop;) {
     seen = WaitForChange(round_, seen);
-    if (work_ == nullptr) return;
-    (*work_)(thread);
-    if (working_.fetch_sub(1, std::memory_order_acq_rel) == 1) working_.notify_all();
+    if (seen % 2 == 0) continue;
+    inside_.fetch_add(1);
+    if (round_.load() == seen) {
+      stop = work_ == nullptr;
+      if (!stop) (*work_)(thread);
+    }
+    if (inside_.fetch_sub(1) == 1) inside_.notify_all();
   }
 }
 

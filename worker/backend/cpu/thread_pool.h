@@ -11,7 +11,7 @@ namespace tandem {
 // Runs one function on several threads at a time, the caller's among them. A worker that waits for
 // the next function spins for a few tens of microseconds (waking a sleeper takes as long), then
 // sleeps: an idle pool uses no CPU, and two processes that share the cores do not spin each other
-// off them for long.
+// off them for long. A worker that does not get a core in time is not waited for.
 //   threads Run() from one thread at a time
 class ThreadPool {
  public:
@@ -20,16 +20,18 @@ class ThreadPool {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // Calls work(thread) on each thread, in [0, threads), and returns when all have returned.
+  // Calls work(0) on this thread and, at the same time, work(i) on those workers i that come before
+  // it is done; returns when none is inside `work` any more. So the calls share out what there is
+  // to do among themselves, and whoever comes takes what is left.
   void Run(absl::FunctionRef<void(int thread)> work);
 
  private:
   using Work = absl::FunctionRef<void(int thread)>;
   void Serve(int thread);
 
-  std::atomic<uint32_t> round_{0};   // grows with each Run
-  std::atomic<int32_t> working_{0};  // workers still inside the round
-  const Work* work_ = nullptr;       // of the round; null: stop
+  std::atomic<uint32_t> round_{0};  // odd while a function may be entered; grows
+  std::atomic<int32_t> inside_{0};  // workers that are, or look whether they may be, inside it
+  const Work* work_ = nullptr;      // of the open round; null: stop
   std::vector<std::jthread> workers_;
 };
 

@@ -1,0 +1,90 @@
+#include "tests/bench/machine_peak.h"
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <functional>
+
+#include "worker/backend/cpu/huge_pages.h"
+#include "worker/backend/cpu/thread_pool.h"
+
+namespace tandem {
+namespace {
+
+constexpr int kChains = 12;  // enough independent sums to hide an instruction's latency
+constexpr int64_t kRounds = 4000000;
+
+__attribute__((target("avx512f"), noinline)) float Fma512() {
+  __m512 sums[kChains];
+  for (int i = 0; i < kChains; ++i) sums[i] = _mm512_set1_ps(static_cast<float>(i));
+  const __m512 a = _mm512_set1_ps(0.999f), b = _mm512_set1_ps(0.001f);
+  for (int64_t round = 0; round < kRounds; ++round) {
+    for (__m512& sum : sums) sum = _mm512_fmadd_ps(sum, a, b);
+    asm volatile("" ::: "memory");
+  }
+  for (int i = 1; i < kChains; ++i) sums[0] = _mm512_add_ps(sums[0], sums[i]);
+  return _mm512_cvtss_f32(sums[0]);
+}
+
+__attribute__((target("avx2,fma"), noinline)) float Fma256() {
+  __m256 sums[kChains];
+  for (int i = 0; i < kChains; ++i) sums[i] = _mm256_set1_ps(static_cast<float>(i));
+  const __m256 a = _mm256_set1_ps(0.999f), b = _mm256_set1_ps(0.001f);
+  for (int64_t round = 0; round < kRounds; ++round) {
+    for (__m256& sum : sums) sum = _mm256_fmadd_ps(sum, a, b);
+  }
+  for (int i = 1; i < kChains; ++i) sums[0] = _mm256_add_ps(sums[0], sums[i]);
+  return _mm256_cvtss_f32(sums[0]);
+}
+
+__attribute__((target("avx2"), noinline)) uint64_t Read(const uint8_t* data, size_t bytes) {
+  __m256i sums[4] = {};
+  for (size_t at = 0; at < bytes; at += 128) {
+    for (int i = 0; i < 4; ++i) {
+      const auto* const piece = reinterpret_cast<const __m256i*>(data + at + 32 * i);
+      sums[i] = _mm256_add_epi64(sums[i], _mm256_load_si256(piece));
+    }
+  }
+  sums[0] =
+      _mm256_add_epi64(_mm256_add_epi64(sums[0], sums[1]), _mm256_add_epi64(sums[2], sums[3]));
+  return static_cast<uint64_t>(_mm256_extract_epi64(sums[0], 0));
+}
+
+// The shortest of `tries` runs of `work` on all threads, in seconds.
+double Best(ThreadPool* pool, int tries, const std::function<void(int thread)>& work) {
+  double best = 1e9;
+  for (int i = 0; i < tries; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    pool->Run(work);
+    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+    best = std::min(best, took.count());
+  }
+  return best;
+}
+
+}  // namespace
+
+MachinePeak MeasurePeak(int threads) {
+  ThreadPool pool(threads);
+  std::atomic<uint64_t> sink{0};
+  const bool wide = __builtin_cpu_supports("avx512f");
+  const double lanes = wide ? 16 : 8;
+  const double fma_s =
+      Best(&pool, 9, [&](int) { sink += static_cast<uint64_t>(wide ? Fma512() : Fma256()); });
+  MachinePeak peak;
+  peak.flop_per_s = 2.0 * lanes * kChains * kRounds * threads / fma_s;
+
+  constexpr size_t kBytes = size_t{256} << 20;  // of each thread; far more than a cache
+  auto pages = HugePages::Map(kBytes * threads);
+  if (!pages.ok()) return peak;
+  const auto read = [&](int thread) { sink += Read(pages->data() + thread * kBytes, kBytes); };
+  std::fill(pages->data(), pages->data() + kBytes * threads, uint8_t{1});
+  peak.bytes_per_s = static_cast<double>(kBytes) * threads / Best(&pool, 9, read);
+  return peak;
+}
+
+int AvailableThreads() { return AvailableCores(); }
+
+}  // namespace tandem

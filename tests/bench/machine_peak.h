@@ -1,0 +1,15 @@
+#pragma once
+
+namespace tandem {
+
+struct MachinePeak {
+  double flop_per_s = 0;   // float32 multiply-adds, the widest vectors this CPU has
+  double bytes_per_s = 0;  // read from memory, in 2 MiB pages
+};
+
+// Measures for about a second; the best of several short tries, so that neighbours count little.
+MachinePeak MeasurePeak(int threads);
+
+int AvailableThreads();
+
+}  // namespace tandem
