@@ -4,8 +4,11 @@
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
+#include <ctime>
 #include <functional>
+#include <numeric>
+#include <thread>
+#include <vector>
 
 #include "worker/backend/cpu/huge_pages.h"
 #include "worker/backend/cpu/thread_pool.h"
@@ -22,7 +25,6 @@ __attribute__((target("avx512f"), noinline)) float Fma512() {
   const __m512 a = _mm512_set1_ps(0.999f), b = _mm512_set1_ps(0.001f);
   for (int64_t round = 0; round < kRounds; ++round) {
     for (__m512& sum : sums) sum = _mm512_fmadd_ps(sum, a, b);
-    asm volatile("" ::: "memory");
   }
   for (int i = 1; i < kChains; ++i) sums[0] = _mm512_add_ps(sums[0], sums[i]);
   return _mm512_cvtss_f32(sums[0]);
@@ -52,36 +54,47 @@ __attribute__((target("avx2"), noinline)) uint64_t Read(const uint8_t* data, siz
   return static_cast<uint64_t>(_mm256_extract_epi64(sums[0], 0));
 }
 
-// The shortest of `tries` runs of `work` on all threads, in seconds.
-double Best(ThreadPool* pool, int tries, const std::function<void(int thread)>& work) {
-  double best = 1e9;
-  for (int i = 0; i < tries; ++i) {
-    const auto begin = std::chrono::steady_clock::now();
-    pool->Run(work);
-    const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
-    best = std::min(best, took.count());
+double ThreadSeconds() {
+  timespec now;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+}
+
+// Amount of work done per second by all threads together, each counting its own CPU time; the best
+// of several tries, so that neighbours count little. `work` does `amount`.
+double Rate(int threads, double amount, const std::function<void(int thread)>& work) {
+  constexpr int kTries = 9;
+  std::vector<double> best(threads, 0);
+  {
+    std::vector<std::jthread> all;
+    for (int thread = 0; thread < threads; ++thread) {
+      all.emplace_back([&, thread] {
+        for (int i = 0; i < kTries; ++i) {
+          const double begin = ThreadSeconds();
+          work(thread);
+          best[thread] = std::max(best[thread], amount / (ThreadSeconds() - begin));
+        }
+      });
+    }
   }
-  return best;
+  return std::accumulate(best.begin(), best.end(), 0.0);
 }
 
 }  // namespace
 
 MachinePeak MeasurePeak(int threads) {
-  ThreadPool pool(threads);
-  std::atomic<uint64_t> sink{0};
+  std::atomic<uint64_t> sink{0};  // so that the compiler keeps the work
   const bool wide = __builtin_cpu_supports("avx512f");
-  const double lanes = wide ? 16 : 8;
-  const double fma_s =
-      Best(&pool, 9, [&](int) { sink += static_cast<uint64_t>(wide ? Fma512() : Fma256()); });
+  const double flop = 2.0 * (wide ? 16 : 8) * kChains * kRounds;
   MachinePeak peak;
-  peak.flop_per_s = 2.0 * lanes * kChains * kRounds * threads / fma_s;
-
+  peak.flop_per_s =
+      Rate(threads, flop, [&](int) { sink += static_cast<uint64_t>(wide ? Fma512() : Fma256()); });
   constexpr size_t kBytes = size_t{256} << 20;  // of each thread; far more than a cache
   auto pages = HugePages::Map(kBytes * threads);
   if (!pages.ok()) return peak;
-  const auto read = [&](int thread) { sink += Read(pages->data() + thread * kBytes, kBytes); };
   std::fill(pages->data(), pages->data() + kBytes * threads, uint8_t{1});
-  peak.bytes_per_s = static_cast<double>(kBytes) * threads / Best(&pool, 9, read);
+  peak.bytes_per_s = Rate(
+      threads, kBytes, [&](int thread) { sink += Read(pages->data() + thread * kBytes, kBytes); });
   return peak;
 }
 

@@ -1,8 +1,9 @@
-// tandem-model-bench MODEL [--threads N] [--prompt N] [--decode N] [--runs N] [--set scalar|avx2|avx512]
-//                    [--cpu-time]
+// tandem-model-bench MODEL [--threads N] [--prompt N] [--decode N] [--runs N]
+//                    [--set scalar|avx2|avx512] [--cpu-time]
 //
 // Speed of one model on the CPU backend, with the share of what this machine can do, measured in
-// the same run: prefill of a prompt, then decoding one sequence after it.
+// the same run: prefill of a prompt, then decoding one sequence after it. --cpu-time counts one
+// thread's own time, for a machine that is busy with other things.
 #include <algorithm>
 #include <cstdio>
 #include <ctime>

@@ -83,8 +83,8 @@ struct Panels {
   }
 };
 
-// Adds the products of `cols` inputs, whole steps, to the sums. `x` is [cols][M]. Where weights come
-// from memory, prefetching keeps a core's stream going.
+// Adds the products of `cols` inputs, whole steps, to the sums. `x` is [cols][M]. Where weights
+// come from memory, prefetching keeps a core's stream going.
 template <typename S, typename Format, int M, int R, bool kPrefetch>
 inline __attribute__((always_inline)) void Multiply(Panels<Format, R> panels, const float* x,
                                                     int64_t cols, Sums<S, M, R>& sums) {
