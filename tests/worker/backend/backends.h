@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/string_view.h"
 #include "worker/backend/backend.h"
 #include "worker/model/dequant.h"
 
@@ -26,18 +28,32 @@ inline std::unique_ptr<Backend> CpuBackendOf(InstructionSet instructions, int th
   return backend.ok() ? *std::move(backend) : nullptr;  // null: this CPU lacks the instructions
 }
 
-// The fast path over each instruction set of this CPU, with some numbers of threads.
-inline std::vector<NamedBackend> FastBackends() {
+struct NamedSet {
+  absl::string_view name;
+  InstructionSet set;
+};
+inline constexpr NamedSet kInstructionSets[] = {{"scalar", InstructionSet::kScalar},
+                                                {"avx2", InstructionSet::kAvx2},
+                                                {"avx512", InstructionSet::kAvx512}};
+
+// The fast path over each instruction set of this CPU, with each number of threads.
+inline std::vector<NamedBackend> FastBackends(std::initializer_list<int> threads = {1, 2}) {
   std::vector<NamedBackend> all;
-  for (const auto& [name, set] : {std::pair{"scalar", InstructionSet::kScalar},
-                                  {"avx2", InstructionSet::kAvx2},
-                                  {"avx512", InstructionSet::kAvx512}}) {
-    for (const int threads : {1, 2}) {
-      if (auto backend = CpuBackendOf(set, threads); backend != nullptr) {
-        all.push_back({std::string(name) + " x" + std::to_string(threads), std::move(backend)});
+  for (const NamedSet& named : kInstructionSets) {
+    for (const int count : threads) {
+      if (auto backend = CpuBackendOf(named.set, count); backend != nullptr) {
+        all.push_back({absl::StrCat(named.name, " x", count), std::move(backend)});
       }
     }
   }
+  return all;
+}
+
+// All implementations: the reference first.
+inline std::vector<NamedBackend> AllBackends(std::initializer_list<int> threads = {1, 2}) {
+  std::vector<NamedBackend> all;
+  all.push_back({"reference", MakeReferenceBackend()});
+  for (NamedBackend& fast : FastBackends(threads)) all.push_back(std::move(fast));
   return all;
 }
 

@@ -46,8 +46,7 @@ class LinearTest : public ::testing::TestWithParam<DType> {
 // The bound: a chain of n roundings to float32 moves a sum of terms by at most n / 2^24 of the sum
 // of their sizes, and in practice by the square root of n of that; unpacking rounds a weight twice.
 TEST_P(LinearTest, EveryBackendIsWithinTheBoundOfDoubles) {
-  std::vector<NamedBackend> backends = FastBackends();
-  backends.push_back({"reference", MakeReferenceBackend()});
+  const std::vector<NamedBackend> backends = AllBackends();
   for (const auto& [outputs, cols] : Cases()) {
     const RandomWeight weight(GetParam(), outputs, cols, 3);
     const int64_t rows = 5;
@@ -115,8 +114,7 @@ TEST_P(LinearTest, ManyRowsEqualFewRows) {
 TEST_P(LinearTest, EmbeddingRowsAreTheDequantisedWeights) {
   const RandomWeight weight(GetParam(), 37, 96, 11);
   const int32_t ids[] = {36, 0, 17, 17};
-  std::vector<NamedBackend> backends = FastBackends();
-  backends.push_back({"reference", MakeReferenceBackend()});
+  const std::vector<NamedBackend> backends = AllBackends();
   for (const auto& [name, backend] : backends) {
     auto matrix = backend->PackMatrix({&weight.view(), 1});
     ASSERT_THAT(matrix, IsOk());
@@ -162,8 +160,7 @@ TEST(PackMatrix, WeightsThatDoNotFitAreRefusedByName) {
   cut.name = "cut";
   cut.bytes -= 1;
   const WeightView differing[] = {wide.view(), narrow.view()};
-  std::vector<NamedBackend> backends = FastBackends();
-  backends.push_back({"reference", MakeReferenceBackend()});
+  const std::vector<NamedBackend> backends = AllBackends();
   for (const auto& [name, backend] : backends) {
     EXPECT_THAT(backend->PackMatrix({&cut, 1}),
                 StatusIs(absl::StatusCode::kInvalidArgument, ::testing::HasSubstr("\"cut\"")));

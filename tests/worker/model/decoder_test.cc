@@ -9,6 +9,7 @@
 
 #include "tests/support/random_model.h"
 #include "tests/support/status_matchers.h"
+#include "tests/worker/backend/backends.h"
 
 namespace tandem {
 namespace {
@@ -44,7 +45,8 @@ class Sequence {
   int32_t position_ = 0;
 };
 
-class DecoderTest : public ::testing::Test {
+// On the reference, and on the fast path with two threads.
+class DecoderTest : public ::testing::TestWithParam<bool> {
  protected:
   std::unique_ptr<Decoder> Load(const RandomModel& model) {
     const auto find = [&model](absl::string_view name, int layer) {
@@ -68,11 +70,12 @@ class DecoderTest : public ::testing::Test {
     return blocks;
   }
 
-  std::unique_ptr<Backend> backend_ = MakeReferenceBackend();
+  std::unique_ptr<Backend> backend_ =
+      GetParam() ? MakeReferenceBackend() : CpuBackendOf(InstructionSet::kBest, 2);
   RandomModel model_{RandomModel::SmallSpec()};
 };
 
-TEST_F(DecoderTest, ChunksAndBlockOrderDoNotChangeLogits) {
+TEST_P(DecoderTest, ChunksAndBlockOrderDoNotChangeLogits) {
   const std::unique_ptr<Decoder> decoder = Load(model_);
   const std::vector<int32_t> tokens = Tokens(40);
   Sequence whole(decoder.get(), Blocks({0, 1, 2}));
@@ -87,7 +90,7 @@ TEST_F(DecoderTest, ChunksAndBlockOrderDoNotChangeLogits) {
   EXPECT_EQ(got, want);
 }
 
-TEST_F(DecoderTest, ASequenceDoesNotSeeItsNeighbours) {
+TEST_P(DecoderTest, ASequenceDoesNotSeeItsNeighbours) {
   const std::unique_ptr<Decoder> decoder = Load(model_);
   const std::vector<int32_t> tokens = Tokens(30);
   Sequence alone(decoder.get(), Blocks({0, 1}));
@@ -120,7 +123,7 @@ class KvWatcher : public LayerObserver {
   BlockMemory* const kv_;
 };
 
-TEST_F(DecoderTest, TheObserverSeesEachLayersKvInOrder) {
+TEST_P(DecoderTest, TheObserverSeesEachLayersKvInOrder) {
   const std::unique_ptr<Decoder> decoder = Load(model_);
   KvWatcher watcher(decoder->kv());
   Sequence sequence(decoder.get(), Blocks({0}));
@@ -129,7 +132,7 @@ TEST_F(DecoderTest, TheObserverSeesEachLayersKvInOrder) {
   EXPECT_THAT(watcher.filled, ElementsAre(true, true));
 }
 
-TEST_F(DecoderTest, BiasesAndAnUntiedHeadAreUsed) {
+TEST_P(DecoderTest, BiasesAndAnUntiedHeadAreUsed) {
   std::vector<std::vector<float>> answers;
   for (int option = 0; option < 4; ++option) {
     ModelSpec spec = RandomModel::SmallSpec();
@@ -145,7 +148,7 @@ TEST_F(DecoderTest, BiasesAndAnUntiedHeadAreUsed) {
   }
 }
 
-TEST_F(DecoderTest, WrongBatchesAreRefusedByName) {
+TEST_P(DecoderTest, WrongBatchesAreRefusedByName) {
   const std::unique_ptr<Decoder> decoder = Load(model_);
   const std::vector<BlockId> blocks = Blocks({0});
   const auto forward = [&](std::vector<int32_t> tokens, SequenceSlice slice) {
@@ -162,7 +165,7 @@ TEST_F(DecoderTest, WrongBatchesAreRefusedByName) {
   EXPECT_THAT(forward({1}, {0, 1, 0, outside}), StatusIs(invalid, HasSubstr("block 12 of 12")));
 }
 
-TEST_F(DecoderTest, AMissingWeightEndsLoading) {
+TEST_P(DecoderTest, AMissingWeightEndsLoading) {
   const auto find = [this](absl::string_view name, int layer) -> absl::StatusOr<WeightView> {
     if (name == "up" && layer == 1) return absl::NotFoundError("no weight up");
     return model_.Find(name, layer);
@@ -170,6 +173,9 @@ TEST_F(DecoderTest, AMissingWeightEndsLoading) {
   EXPECT_THAT(Decoder::Load(model_.spec(), find, backend_.get(), {.kv_blocks = 1}),
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("layer 1: no weight up")));
 }
+
+INSTANTIATE_TEST_SUITE_P(Backends, DecoderTest, ::testing::Bool(),
+                         [](const auto& info) { return info.param ? "reference" : "cpu"; });
 
 }  // namespace
 }  // namespace tandem

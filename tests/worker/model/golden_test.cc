@@ -6,6 +6,7 @@
 
 #include "tests/support/sequence_runner.h"
 #include "tests/support/status_matchers.h"
+#include "tests/worker/backend/backends.h"
 
 namespace tandem {
 namespace {
@@ -26,18 +27,21 @@ class GoldenTest : public testing::TestWithParam<std::string> {};
 
 TEST_P(GoldenTest, LogitsAndGreedyTokensAreTransformers) {
   ASSERT_OK_AND_ASSIGN(const Golden golden, ReadGolden(GetParam()));
-  ASSERT_OK_AND_ASSIGN(const auto runner,
-                       SequenceRunner::Open(golden.model, MakeReferenceBackend(), {}));
-  ASSERT_OK_AND_ASSIGN(absl::Span<const float> logits, runner->Feed(golden.prompt));
-  const double worst = WorstError(golden, logits);
-  EXPECT_LE(worst, kTolerance);
-  RecordProperty("worst_relative_error", absl::StrCat(worst));
-  absl::Span<const float> last = logits.last(golden.vocab);
-  for (size_t i = 0; i < golden.greedy.size(); ++i) {
-    const int32_t token =
-        static_cast<int32_t>(std::max_element(last.begin(), last.end()) - last.begin());
-    ASSERT_EQ(token, golden.greedy[i]) << "token " << i;
-    ASSERT_OK_AND_ASSIGN(last, runner->Feed({&token, 1}));
+  for (NamedBackend& named : AllBackends({1})) {
+    SCOPED_TRACE(named.name);
+    ASSERT_OK_AND_ASSIGN(const auto runner,
+                         SequenceRunner::Open(golden.model, std::move(named.backend), {}));
+    ASSERT_OK_AND_ASSIGN(absl::Span<const float> logits, runner->Feed(golden.prompt));
+    const double worst = WorstError(golden, logits);
+    EXPECT_LE(worst, kTolerance);
+    RecordProperty("worst_relative_error", absl::StrCat(named.name, " ", worst));
+    absl::Span<const float> last = logits.last(golden.vocab);
+    for (size_t i = 0; i < golden.greedy.size(); ++i) {
+      const int32_t token =
+          static_cast<int32_t>(std::max_element(last.begin(), last.end()) - last.begin());
+      ASSERT_EQ(token, golden.greedy[i]) << "token " << i;
+      ASSERT_OK_AND_ASSIGN(last, runner->Feed({&token, 1}));
+    }
   }
 }
 
