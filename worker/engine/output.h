@@ -53,7 +53,7 @@ struct EngineLoad {
 
 // One session's end of the engine.
 //   order   each Submit is answered at once by exactly one of OnAccepted and OnRefused; after
-//           OnAccepted the request ends exactly once in an OnStep, unless the session is closed first
+//           OnAccepted the request ends exactly once in an OnStep, unless its session is closed
 //   threads called by the engine's thread, and must not block it
 class StepSink {
  public:

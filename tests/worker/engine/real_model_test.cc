@@ -1,0 +1,143 @@
+// The engine over the real decoder: what a request answers depends on nothing but the request.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/support/fake_clock.h"
+#include "tests/support/random_model.h"
+#include "tests/support/status_matchers.h"
+#include "tests/worker/engine/fake_handoff.h"
+#include "tests/worker/engine/harness.h"
+#include "worker/model/decoder.h"
+
+namespace tandem {
+namespace {
+
+using ::testing::IsEmpty;
+
+// A core over a small random model on the fast CPU backend.
+struct RealCore {
+  RealCore(int threads, uint32_t max_batch_tokens) {
+    backend = *MakeCpuBackend({.threads = threads});
+    const RandomModel weights(RandomModel::SmallSpec());
+    decoder =
+        *Decoder::Load(weights.spec(),
+                       [&](absl::string_view name, int layer) { return weights.Find(name, layer); },
+                       backend.get(), {.kv_blocks = 256, .max_rows = 256, .max_logit_rows = 64});
+    pool = *BlockPool::Create({.blocks = 256});
+    options.max_sequences = 16;
+    options.max_batch_tokens = max_batch_tokens;
+    Connect(nullptr, nullptr);
+  }
+  void Connect(HandoffSender* sender, HandoffReceiver* receiver) {
+    core = *EngineCore::Create(
+        options,
+        {.model = decoder.get(),
+         .pool = pool.get(),
+         .sender = sender,
+         .receiver = receiver,
+         .clock = &clock},
+        [this](EngineMessage message) { posted.push_back(std::move(message)); });
+    core->OpenSession(SessionId{1}, sink);
+  }
+  void Submit(EngineRequest request) {
+    sink->roles[request.handle] = request.role;
+    core->Submit(SessionId{1}, std::move(request));
+  }
+  bool Turn() {
+    for (EngineMessage& message : std::exchange(posted, {})) message(*core);
+    return core->Step();
+  }
+
+  FakeClock clock;
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Decoder> decoder;
+  std::unique_ptr<BlockPool> pool;
+  EngineOptions options;
+  std::vector<EngineMessage> posted;
+  std::unique_ptr<EngineCore> core;
+  std::shared_ptr<RecordingSink> sink = std::make_shared<RecordingSink>();
+};
+
+std::vector<EngineRequest> Requests() {
+  std::vector<EngineRequest> requests;
+  for (uint64_t handle = 1; handle <= 16; ++handle) {
+    EngineRequest request = ToyRequest(handle, 1 + handle * 23 % 120, 12);
+    request.logprobs = 3;
+    if (handle % 2 == 0) request.prompt_logprobs = 1;
+    if (handle % 4 == 1) request.sampling.temperature = 0;
+    requests.push_back(std::move(request));
+  }
+  return requests;
+}
+
+void ExpectSame(const Heard& want, const Heard& got) {
+  EXPECT_EQ(want.token_ids, got.token_ids);
+  EXPECT_EQ(want.logprobs, got.logprobs);
+  EXPECT_EQ(want.prompt_logprobs, got.prompt_logprobs);
+}
+
+// Each request alone in an engine, its prompt in one chunk.
+const std::map<uint64_t, Heard>& Alone() {
+  static const auto* const answers = [] {
+    RealCore core(/*threads=*/1, /*max_batch_tokens=*/256);
+    for (const EngineRequest& request : Requests()) {
+      core.Submit(request);
+      while (core.Turn()) {
+      }
+    }
+    EXPECT_THAT(core.sink->faults, IsEmpty());
+    return new std::map<uint64_t, Heard>(core.sink->heard);
+  }();
+  return *answers;
+}
+
+TEST(EngineOnRealModel, ABatchOfOneEqualsABatchOfSixteenInAnyChunkingOnAnyThreads) {
+  for (const int threads : {1, 2}) {
+    for (const uint32_t budget : {32u, 80u, 256u}) {
+      RealCore core(threads, budget);
+      for (const EngineRequest& request : Requests()) core.Submit(request);
+      while (core.Turn()) {
+      }
+      for (const EngineRequest& request : Requests()) {
+        SCOPED_TRACE(testing::Message() << "request " << request.handle << ", threads " << threads
+                                        << ", budget " << budget);
+        ASSERT_TRUE(core.sink->heard[request.handle].finish.has_value());
+        ExpectSame(Alone().at(request.handle), core.sink->heard[request.handle]);
+      }
+      EXPECT_EQ(core.pool->free_blocks(), core.pool->blocks());
+    }
+  }
+}
+
+TEST(EngineOnRealModel, SplitEqualsUnified) {
+  RealCore prefill(1, 48), decode(2, 64);
+  FakeHandoff handoff(prefill.decoder->kv(), decode.decoder->kv());
+  prefill.Connect(&handoff, nullptr);
+  decode.Connect(nullptr, &handoff);
+  for (EngineRequest request : Requests()) {
+    request.role = Role::kPrefill;
+    request.peer = "decode:1";
+    prefill.Submit(request);
+    request.role = Role::kDecode;
+    decode.Submit(request);
+  }
+  for (int i = 0; i < 200; ++i) {
+    prefill.Turn();
+    decode.Turn();
+    handoff.Deliver();
+  }
+  EXPECT_THAT(handoff.faults, IsEmpty());
+  for (const EngineRequest& request : Requests()) {
+    SCOPED_TRACE(request.handle);
+    Heard joined = decode.sink->heard[request.handle];
+    const Heard& first = prefill.sink->heard[request.handle];
+    ASSERT_EQ(first.token_ids.size(), 1u);
+    EXPECT_EQ(first.token_ids[0], joined.token_ids[0]);
+    joined.logprobs.insert(joined.logprobs.begin(), first.logprobs[0]);
+    joined.prompt_logprobs = first.prompt_logprobs;
+    ExpectSame(Alone().at(request.handle), joined);
+  }
+}
+
+}  // namespace
+}  // namespace tandem
