@@ -28,6 +28,12 @@ void Append(std::vector<T>& from, std::vector<T>* to) {
   to->insert(to->end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
 }
 
+// Whether one message could not say which of the tokens have log-probabilities: a decode worker has
+// none for the first token.
+bool DifferInLogprobs(const SequenceOutput& a, const SequenceOutput& b) {
+  return !a.token_ids.empty() && !b.token_ids.empty() && a.logprobs.empty() != b.logprobs.empty();
+}
+
 }  // namespace
 
 // Adds `output` to the same request's last one, when it goes straight on from there.
@@ -36,7 +42,8 @@ bool Outbox::Join(SequenceOutput& output) {
   if (it == last_.end() || it->second < first_) return false;
   SequenceOutput& before = outputs_[it->second - first_];
   if (before.attempt != output.attempt || before.finish || before.handoff || !before.error.ok() ||
-      before.first_index + before.token_ids.size() != output.first_index) {
+      before.first_index + before.token_ids.size() != output.first_index ||
+      DifferInLogprobs(before, output)) {
     return false;
   }
   Append(output.token_ids, &before.token_ids);

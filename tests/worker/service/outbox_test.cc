@@ -62,6 +62,18 @@ TEST(Outbox, AnotherAttemptOrAnEndedOneIsNotJoined) {
   EXPECT_EQ(message->step().sequences(3).attempt(), 1u);
 }
 
+TEST(Outbox, TokensWithAndWithoutLogprobsStayApart) {
+  Outbox outbox;
+  SequenceOutput second = Tokens(1, 1, {11}), third = Tokens(1, 2, {12});
+  second.logprobs = third.logprobs = {{{11, -0.5f, 1}, {}}};
+  outbox.Step(Step(1, {Tokens(1, 0, {10}), second, third}));
+  const auto message = outbox.Next();
+  ASSERT_EQ(message->step().sequences_size(), 2);
+  EXPECT_EQ(message->step().sequences(0).logprobs_size(), 0);
+  EXPECT_EQ(message->step().sequences(1).token_ids_size(), 2);
+  EXPECT_EQ(message->step().sequences(1).logprobs_size(), 2);
+}
+
 TEST(Outbox, RepliesGoFirstAndOnlyTheLastLoadIsTold) {
   Outbox outbox;
   outbox.Step(Step(1, {Tokens(1, 0, {10})}));
