@@ -1,6 +1,7 @@
 #include "router/router.h"
 
 #include <algorithm>
+#include <atomic>
 #include <map>
 #include <thread>
 #include <utility>
@@ -75,6 +76,7 @@ struct Router::Parts {
   std::unique_ptr<GrpcServer> server;
   std::unique_ptr<HttpServer> observability;
 
+  std::atomic<bool> draining = false;
   Mutex mu;
   CondVar wake;
   bool stopping ABSL_GUARDED_BY(mu) = false;
@@ -91,7 +93,7 @@ WorkerTable::Options Router::Parts::WorkersOptions() {
   options.session.missed_heartbeats = config.heartbeat().missed();
   options.session.clock = clock;
   options.session.on_change = [this] { models.Refresh(); };
-  options.tick = options.session.heartbeat_interval / 10;
+  options.tick = std::min(options.session.heartbeat_interval / 10, kTick);
   return options;
 }
 
@@ -140,7 +142,7 @@ absl::Status Router::Parts::Start() {
 }
 
 void Router::Parts::OnModels(bool servable) {
-  server->SetServing(servable);
+  server->SetServing(servable && !draining);
   if (servable) {
     readiness.Clear("models");
   } else {
@@ -173,6 +175,7 @@ void Router::Parts::Stop() {
   }
   wake.NotifyAll();
   if (ticker.joinable()) ticker.join();
+  models.Stop();
   if (server != nullptr) server->Shutdown(kCutOff);
   prompts.reset();  // what still waits there belongs to calls that have ended
   workers.Stop();
@@ -201,6 +204,7 @@ void Router::Drain() {
   const absl::Duration patience = ToAbsl(parts_->config.drain_timeout());
   LogInfo("draining", {{"requests", parts_->calls.size()}, {"timeout", patience}});
   parts_->calls.StopAccepting();
+  parts_->draining = true;
   parts_->readiness.Block("drain", "the router is stopping");
   parts_->server->SetServing(false);
   if (!parts_->calls.WaitUntilEmpty(patience)) {

@@ -7,32 +7,37 @@ namespace tandem {
 absl::Status CallRegistry::Add(const std::shared_ptr<Relay>& relay) {
   MutexLock lock(&mu_);
   if (stopping_) return Stopping();
-  if (running_.contains(relay->request_id())) return DuplicateRequest(relay->request_id());
-  if (running_.size() >= max_inflight_) return TooManyRequests(running_.size(), max_inflight_);
-  running_[relay->request_id()] = relay;
+  // A client that has its whole answer may use the id again, though gRPC is not done here yet.
+  const auto same = latest_.find(relay->request_id());
+  if (same != latest_.end() && !same->second->ended()) return DuplicateRequest(relay->request_id());
+  if (relays_.size() >= max_inflight_) return TooManyRequests(relays_.size(), max_inflight_);
+  relays_[relay.get()] = relay;
+  latest_[relay->request_id()] = relay.get();
   return absl::OkStatus();
 }
 
 void CallRegistry::Remove(const Relay* relay) {
   std::shared_ptr<Relay> last;  // destroyed without the lock
   MutexLock lock(&mu_);
-  const auto found = running_.find(relay->request_id());
-  if (found == running_.end() || found->second.get() != relay) return;
+  const auto found = relays_.find(relay);
+  if (found == relays_.end()) return;
   last = std::move(found->second);
-  running_.erase(found);
-  if (running_.empty()) changed_.NotifyAll();
+  relays_.erase(found);
+  const auto latest = latest_.find(relay->request_id());
+  if (latest->second == relay) latest_.erase(latest);
+  if (relays_.empty()) changed_.NotifyAll();
 }
 
 size_t CallRegistry::size() const {
   MutexLock lock(&mu_);
-  return running_.size();
+  return relays_.size();
 }
 
 std::vector<std::shared_ptr<Relay>> CallRegistry::All() const {
   MutexLock lock(&mu_);
   std::vector<std::shared_ptr<Relay>> out;
-  out.reserve(running_.size());
-  for (const auto& [id, relay] : running_) out.push_back(relay);
+  out.reserve(relays_.size());
+  for (const auto& [key, relay] : relays_) out.push_back(relay);
   return out;
 }
 
@@ -48,7 +53,7 @@ void CallRegistry::StopAccepting() {
 bool CallRegistry::WaitUntilEmpty(absl::Duration timeout) {
   const absl::Time deadline = absl::Now() + timeout;
   MutexLock lock(&mu_);
-  while (!running_.empty()) {
+  while (!relays_.empty()) {
     const absl::Duration left = deadline - absl::Now();
     if (left <= absl::ZeroDuration()) return false;
     changed_.WaitFor(&mu_, left);

@@ -10,9 +10,9 @@
 
 namespace tandem {
 
-// The requests that run now, by id.
-//   errors  Add: AlreadyExists for an id that is running, Unavailable when there are too many or
-//           the router is stopping
+// The requests that are in the router, until their clients have been answered.
+//   errors  Add: AlreadyExists for an id whose request has not ended, Unavailable when there are
+//           too many or the router is stopping
 //   threads any
 class CallRegistry {
  public:
@@ -35,7 +35,8 @@ class CallRegistry {
   mutable Mutex mu_;
   CondVar changed_;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
-  absl::flat_hash_map<std::string, std::shared_ptr<Relay>> running_ ABSL_GUARDED_BY(mu_);
+  absl::flat_hash_map<const Relay*, std::shared_ptr<Relay>> relays_ ABSL_GUARDED_BY(mu_);
+  absl::flat_hash_map<std::string, const Relay*> latest_ ABSL_GUARDED_BY(mu_);  // of each id
 };
 
 }  // namespace tandem

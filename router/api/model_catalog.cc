@@ -46,12 +46,15 @@ void ModelCatalog::Start() {
   thread_ = std::jthread([this] { Loop(); });
 }
 
-ModelCatalog::~ModelCatalog() {
+ModelCatalog::~ModelCatalog() { Stop(); }
+
+void ModelCatalog::Stop() {
   {
     MutexLock lock(&mu_);
     stopping_ = true;
   }
   wake_.NotifyAll();
+  if (thread_.joinable()) thread_.join();
 }
 
 void ModelCatalog::Refresh() {
@@ -90,7 +93,6 @@ bool ModelCatalog::Update() {
   for (const auto& [name, members] : groups) {
     auto loaded = Load(workers, members.front());
     if (!loaded.ok()) {
-      LogWarning("model can't be served", {{"model", name}, {"error", loaded.status()}});
       failures[name] = loaded.status();
       continue;
     }
@@ -104,13 +106,19 @@ bool ModelCatalog::Update() {
     (*next)[name] = std::move(model);
     servable = true;
   }
+  const bool complete = failures.empty();
   {
     MutexLock lock(&mu_);
     models_ = std::move(next);
-    failures_ = failures;
+    failures_.swap(failures);
+    for (const auto& [name, why] : failures_) {
+      const auto before = failures.find(name);
+      if (before != failures.end() && before->second == why) continue;  // told already
+      LogWarning("model can't be served", {{"model", name}, {"error", why}});
+    }
   }
   options_.on_update(servable);
-  return failures.empty();
+  return complete;
 }
 
 absl::StatusOr<std::shared_ptr<const ServedModel>> ModelCatalog::Load(const WorkerSnapshot& workers,
@@ -137,16 +145,20 @@ absl::StatusOr<std::shared_ptr<const ServedModel>> ModelCatalog::Find(
   const auto alias = options_.aliases.find(name);
   const std::string& wanted = alias == options_.aliases.end() ? name : alias->second;
   std::shared_ptr<const Models> models;
+  std::string failures;
   {
     MutexLock lock(&mu_);
     models = models_;
+    for (const auto& [model, why] : failures_) {
+      absl::StrAppend(&failures, "; ", model, ": ", why.message());
+    }
     const auto failed = failures_.find(wanted);
     if (failed != failures_.end() && !models->contains(wanted)) {
       return absl::UnavailableError(
           absl::StrCat("model ", wanted, " can't be served: ", failed->second.message()));
     }
   }
-  if (models->empty()) return NoModelYet(DescribeWorkers(options_.workers().views));
+  if (models->empty()) return NoModelYet(DescribeWorkers(options_.workers().views) + failures);
   if (wanted.empty() && models->size() == 1) return models->begin()->second;
   const auto found = models->find(wanted);
   if (found != models->end()) return found->second;

@@ -25,7 +25,8 @@ struct ServedModel {
 
 // Which models can be served: follows the workers, gets each model's files from one of them and
 // keeps its tokenizer and template. A model stays known when its last worker goes.
-//   life    its thread runs from Start(), which is called once, to the destructor
+//   life    its thread runs from Start(), which is called once, to Stop() or the destructor. It
+//           calls Options::workers and on_update until then
 //   errors  a model whose files can't be had or are wrong is not served; Find says why
 //   threads any; nothing but the catalog's own thread waits for files
 class ModelCatalog {
@@ -44,6 +45,7 @@ class ModelCatalog {
   ~ModelCatalog();
 
   void Start();
+  void Stop() ABSL_LOCKS_EXCLUDED(mu_);  // may be called again, by one thread
   // The workers have changed; returns at once.
   void Refresh() ABSL_LOCKS_EXCLUDED(mu_);
 

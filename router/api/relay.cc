@@ -85,12 +85,14 @@ absl::Status Relay::AddLeg(LegKind kind, const std::string& address,
                    session->Submit(std::move(submit), charge,
                                    std::make_shared<LegEar>(shared_from_this(), kind)));
   bool over = false;
+  bool cancel = false;
   {
     MutexLock lock(&mu_);
     leg(kind).handle = handle;
-    over = leg(kind).over || end_.has_value();
+    over = leg(kind).over;
+    cancel = leg(kind).cancel;
   }
-  if (over) session->Leave(handle, /*cancel=*/true);
+  if (over) session->Leave(handle, cancel);
   return absl::OkStatus();
 }
 
@@ -143,7 +145,7 @@ absl::Status Relay::Apply(LegKind kind, const wv1::SequenceStep& step) {
   Leg& from = leg(kind);
   Output& output = outputs_[step.output_index()];
   from.reported = from.reported || step.token_ids_size() > 0;
-  if (step.has_handoff()) {
+  if (step.has_handoff() && kind == LegKind::kPrefill) {
     kv_bytes_ = step.handoff().kv_bytes();
     from.over = true;
   }
@@ -296,8 +298,9 @@ void Relay::OnLegFailed(LegKind kind, absl::Status why) {
 void Relay::Leave(LegKind kind, bool cancel, Calls* calls) {
   Leg& from = leg(kind);
   if (from.session == nullptr) return;
-  if (from.handle) calls->leave.push_back({from.session, *from.handle, cancel && !from.over});
+  from.cancel = from.cancel || (cancel && !from.over);
   from.over = true;
+  if (from.handle) calls->leave.push_back({from.session, *from.handle, from.cancel});
 }
 
 void Relay::End(absl::Status status, Calls* calls) {

@@ -111,6 +111,7 @@ class Relay final : public std::enable_shared_from_this<Relay> {
     std::string address;
     std::optional<uint64_t> handle;  // once Submit has returned
     bool over = false;               // nothing more comes from it, or is wanted
+    bool cancel = false;             // to be cancelled as soon as the handle is known
     bool reported = false;           // it has sent tokens
     uint32_t cached_tokens = 0;
   };

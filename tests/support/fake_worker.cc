@@ -173,7 +173,10 @@ wv1::Submit FakeWorker::NextSubmit() {
 
 bool FakeWorker::Await(Counts FakeWorker::* counts, uint64_t handle, int times) {
   MutexLock lock(&mu_);
-  return AwaitUntil([&] { return (this->*counts)[handle] >= times; });
+  return AwaitUntil([&] {
+    const auto found = (this->*counts).find(handle);
+    return found != (this->*counts).end() && found->second >= times;
+  });
 }
 
 bool FakeWorker::AwaitSession() {
@@ -184,6 +187,11 @@ bool FakeWorker::AwaitSession() {
 bool FakeWorker::cancelled(uint64_t handle) const {
   MutexLock lock(&mu_);
   return cancelled_.contains(handle);
+}
+
+bool FakeWorker::resumed(uint64_t handle) const {
+  MutexLock lock(&mu_);
+  return resumed_.contains(handle);
 }
 
 bool FakeWorker::paused(uint64_t handle) const {

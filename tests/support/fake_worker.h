@@ -61,6 +61,7 @@ class FakeWorker final : public worker::v1::WorkerService::Service {
   bool AwaitResume(uint64_t handle, int times = 1) {
     return Await(&FakeWorker::resumed_, handle, times);
   }
+  bool resumed(uint64_t handle) const ABSL_LOCKS_EXCLUDED(mu_);
   bool cancelled(uint64_t handle) const ABSL_LOCKS_EXCLUDED(mu_);
   bool paused(uint64_t handle) const ABSL_LOCKS_EXCLUDED(mu_);  // more often than resumed
 

@@ -1,0 +1,297 @@
+// Requests that go wrong, through a whole router with fake workers: each ends once, typed, and
+// nothing of it goes on running.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/grpc_status.h"
+#include "tests/router/router_fixture.h"
+#include "tests/support/byte_tokenizer.h"
+#include "tests/support/fake_clock.h"
+#include "tests/support/status_matchers.h"
+
+namespace tandem {
+namespace {
+
+namespace iv1 = inference::v1;
+namespace wv1 = worker::v1;
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+std::string ReasonOf(const grpc::Status& status) {
+  const auto info = DetailOf<google::rpc::ErrorInfo>(FromGrpcStatus(status));
+  return info ? info->reason() : "no ErrorInfo";
+}
+
+bool HasRetryInfo(const grpc::Status& status) {
+  return DetailOf<google::rpc::RetryInfo>(FromGrpcStatus(status)).has_value();
+}
+
+class FailureTest : public ::testing::Test {
+ protected:
+  void StartUnified(std::vector<std::string> sets = {}, const Clock* clock = RealClock()) {
+    one_ = std::make_unique<FakeWorker>(FakeWorker::Options());
+    StartRouter({one_->address()}, std::move(sets), clock);
+    router_->AwaitWorkers(1);
+  }
+  void StartSplit(std::vector<std::string> sets = {}) {
+    prefill_ = std::make_unique<FakeWorker>(FakeWorker::Options{.role = wv1::ROLE_PREFILL});
+    decode_ = std::make_unique<FakeWorker>(FakeWorker::Options{.role = wv1::ROLE_DECODE});
+    StartRouter({prefill_->address(), decode_->address()}, std::move(sets), RealClock());
+    router_->AwaitWorkers(2);
+  }
+  void StartRouter(std::vector<std::string> workers, std::vector<std::string> sets,
+                   const Clock* clock) {
+    router_ = std::make_unique<RouterFixture>(RouterFixture::Options{
+        .workers = std::move(workers), .sets = std::move(sets), .clock = clock});
+  }
+
+  FakeClock clock_;  // outlives the router
+  std::unique_ptr<FakeWorker> one_, prefill_, decode_;
+  std::unique_ptr<RouterFixture> router_;
+};
+
+TEST_F(FailureTest, ACancelledCallIsCancelledAtBothWorkers) {
+  StartSplit();
+  auto call = router_->Generate(TextRequest("Hi"));
+  const wv1::Submit d = decode_->NextSubmit();
+  const wv1::Submit p = prefill_->NextSubmit();
+  prefill_->Send(p.handle(), {.first_index = 0, .ids = Bytes("x")});
+  call->Next();
+  call->Cancel();
+  EXPECT_EQ(call->Rest().status.error_code(), grpc::StatusCode::CANCELLED);
+  EXPECT_TRUE(decode_->AwaitCancel(d.handle()));
+  EXPECT_TRUE(prefill_->AwaitCancel(p.handle()));
+}
+
+TEST_F(FailureTest, APassedDeadlineCancelsTheWorkAndIsSentAlongAsABudget) {
+  StartUnified();
+  auto call = router_->Generate(TextRequest("Hi"), absl::Milliseconds(300));
+  const wv1::Submit submit = one_->NextSubmit();
+  EXPECT_GT(submit.budget_ms(), 0u);
+  EXPECT_LE(submit.budget_ms(), 1000u);  // gRPC rounds deadlines up
+  EXPECT_EQ(call->Rest().status.error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_TRUE(one_->AwaitCancel(submit.handle()));
+}
+
+TEST_F(FailureTest, ALostWorkerEndsItsRequestsAsUnavailableWithAReason) {
+  StartSplit();
+  auto call = router_->Generate(TextRequest("Hi"));
+  const wv1::Submit d = decode_->NextSubmit();
+  const wv1::Submit p = prefill_->NextSubmit();
+  prefill_->Send(p.handle(), {.first_index = 0, .ids = Bytes("x")});
+  call->Next();
+  decode_->EndSession();
+  const grpc::Status status = call->Rest().status;
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(ReasonOf(status), "WORKER_LOST");
+  EXPECT_TRUE(HasRetryInfo(status));
+  EXPECT_THAT(status.error_message(), HasSubstr(decode_->address()));
+  EXPECT_TRUE(prefill_->AwaitCancel(p.handle()));
+}
+
+TEST_F(FailureTest, APrefillWorkerThatIsLostAfterItsHandoffIsNotMissed) {
+  StartSplit();
+  auto call = router_->Generate(TextRequest("Hi"));
+  const wv1::Submit d = decode_->NextSubmit();
+  const wv1::Submit p = prefill_->NextSubmit();
+  prefill_->Send(p.handle(), {.first_index = 0, .ids = Bytes("x")});
+  call->Next();
+  decode_->Send(d.handle(), {.first_index = 0, .ids = Bytes("xy")});
+  EXPECT_EQ(call->Next().outputs(0).text(), "y");
+  prefill_->EndSession();
+  decode_->Send(d.handle(), {.first_index = 2, .ids = Bytes("z"), .finish = true});
+  const Answer rest = call->Rest();
+  EXPECT_TRUE(rest.status.ok()) << rest.status.error_message();
+  EXPECT_EQ(rest.text(), "z");
+}
+
+TEST_F(FailureTest, AWorkerWithoutHeartbeatsIsTakenForDeadAndIsBackWhenItSpeaksAgain) {
+  StartUnified({"heartbeat.interval=10s", "heartbeat.missed=3"}, &clock_);
+  auto call = router_->Generate(TextRequest("Hi"));
+  one_->NextSubmit();
+  one_->SetHeartbeats(false);
+  {
+    const std::jthread time([this](const std::stop_token& stop) {
+      for (; !stop.stop_requested(); std::this_thread::yield())
+        clock_.Advance(absl::Milliseconds(1));
+    });
+    const grpc::Status status = call->Rest().status;
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+    EXPECT_EQ(ReasonOf(status), "WORKER_LOST");
+    EXPECT_THAT(status.error_message(), HasSubstr("no heartbeat for 30s"));
+  }
+  one_->SetHeartbeats(true);
+  one_->AnswerAll("back");
+  EXPECT_TRUE(router_->Await([&] {
+    clock_.Advance(absl::Milliseconds(100));  // past the pause before the next connection
+    return router_->GenerateAll(TextRequest("Hi")).text() == "back";
+  }));
+}
+
+TEST_F(FailureTest, TwoReportsOfOneIndexThatDifferEndTheRequestAndRaiseAnAlarm) {
+  StartSplit();
+  auto call = router_->Generate(TextRequest("Hi"));
+  const wv1::Submit d = decode_->NextSubmit();
+  const wv1::Submit p = prefill_->NextSubmit();
+  prefill_->Send(p.handle(), {.first_index = 0, .ids = Bytes("x")});
+  call->Next();
+  decode_->Send(d.handle(), {.first_index = 0, .ids = Bytes("y")});
+  const grpc::Status status = call->Rest().status;
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INTERNAL);
+  EXPECT_EQ(ReasonOf(status), "INTERNAL");
+  EXPECT_THAT(router_->router()->MetricsText(), HasSubstr("tandem_token_conflicts_total 1"));
+  EXPECT_TRUE(decode_->AwaitCancel(d.handle()));
+  EXPECT_TRUE(prefill_->AwaitCancel(p.handle()));
+}
+
+TEST_F(FailureTest, ARefusalReachesTheClientWithTheWorkersNameAndRetryInfo) {
+  StartUnified();
+  auto call = router_->Generate(TextRequest("Hi"));
+  one_->Refuse(one_->NextSubmit().handle(), 14, "the queue is full");
+  const grpc::Status status = call->Rest().status;
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_THAT(status.error_message(),
+              AllOf(HasSubstr(one_->address()), HasSubstr("queue is full")));
+  EXPECT_TRUE(HasRetryInfo(status));
+}
+
+TEST_F(FailureTest, AFailedHandoffEndsTheRequestAtTheDecodeWorkerToo) {
+  StartSplit();
+  auto call = router_->Generate(TextRequest("Hi"));
+  const wv1::Submit d = decode_->NextSubmit();
+  const wv1::Submit p = prefill_->NextSubmit();
+  prefill_->SendError(p.handle(), 14, "the decode worker has no room");
+  const grpc::Status status = call->Rest().status;
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_THAT(status.error_message(), HasSubstr("no room"));
+  EXPECT_TRUE(decode_->AwaitCancel(d.handle()));
+  EXPECT_FALSE(prefill_->cancelled(p.handle()));  // it has ended there by itself
+}
+
+TEST_F(FailureTest, TextOfOurOwnFaultsStaysInTheLog) {
+  StartUnified();
+  auto call = router_->Generate(TextRequest("Hi"));
+  one_->SendError(one_->NextSubmit().handle(), 13, "a secret of the machine room");
+  const grpc::Status status = call->Rest().status;
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INTERNAL);
+  EXPECT_EQ(status.error_message().find("secret"), std::string::npos);
+}
+
+TEST_F(FailureTest, WithoutAWorkerTheErrorSaysWhatWasTried) {
+  auto gone = std::make_unique<FakeWorker>(FakeWorker::Options());
+  const std::string address = gone->address();
+  gone.reset();
+  StartRouter({address}, {}, RealClock());
+  const grpc::Status status = router_->GenerateAll(TextRequest("Hi")).status;
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(ReasonOf(status), "NO_WORKER");
+  EXPECT_THAT(status.error_message(), HasSubstr(address));
+  EXPECT_TRUE(HasRetryInfo(status));
+}
+
+TEST_F(FailureTest, AModelWhoseWorkersHaveGoneIsUnavailableAndNotUnknown) {
+  StartUnified();
+  one_->Stop();
+  router_->AwaitWorkers(0);
+  const grpc::Status status = router_->GenerateAll(TextRequest("Hi")).status;
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_THAT(status.error_message(),
+              AllOf(HasSubstr("bytes"), HasSubstr(one_->address()), HasSubstr("lost")));
+}
+
+TEST_F(FailureTest, AnUnknownModelIsNotFoundAndTheServedOnesAreNamed) {
+  StartUnified();
+  iv1::GenerateRequest request = TextRequest("Hi");
+  request.set_model("nonesuch");
+  const grpc::Status status = router_->GenerateAll(request).status;
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::NOT_FOUND);
+  EXPECT_THAT(status.error_message(), AllOf(HasSubstr("nonesuch"), HasSubstr("served are: bytes")));
+}
+
+TEST_F(FailureTest, ARunningRequestsIdCannotBeUsedTwice) {
+  StartUnified();
+  iv1::GenerateRequest request = TextRequest("Hi");
+  request.set_request_id("mine");
+  auto call = router_->Generate(request);
+  const wv1::Submit submit = one_->NextSubmit();
+  const grpc::Status status = router_->GenerateAll(request).status;
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::ALREADY_EXISTS);
+  EXPECT_THAT(status.error_message(), HasSubstr("mine"));
+  one_->Send(submit.handle(), {.first_index = 0, .ids = Bytes("x"), .finish = true});
+  EXPECT_TRUE(call->Rest().status.ok());  // the first one is none the worse for it
+  one_->AnswerAll("x");
+  EXPECT_TRUE(router_->GenerateAll(request).status.ok());  // the id is free again
+}
+
+TEST_F(FailureTest, OneRequestTooManyIsRefused) {
+  StartUnified({"limits.max_inflight=1"});
+  auto call = router_->Generate(TextRequest("Hi"));
+  one_->NextSubmit();
+  const grpc::Status status = router_->GenerateAll(TextRequest("Hi")).status;
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(ReasonOf(status), "ROUTER_FULL");
+  EXPECT_TRUE(HasRetryInfo(status));
+}
+
+TEST_F(FailureTest, APromptThatIsTooLongNamesTheLimitAndItsLength) {
+  StartUnified({"limits.max_prompt_bytes=8KiB"});
+  const grpc::Status tokens = router_->GenerateAll(TextRequest(std::string(5000, 'a'))).status;
+  EXPECT_EQ(tokens.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(tokens.error_message(), AllOf(HasSubstr("5000 tokens"), HasSubstr("4096")));
+  const grpc::Status bytes = router_->GenerateAll(TextRequest(std::string(9000, 'a'))).status;
+  EXPECT_EQ(bytes.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(bytes.error_message(), AllOf(HasSubstr("9000 bytes"), HasSubstr("8192")));
+}
+
+TEST_F(FailureTest, ATokenIdOutsideOfTheVocabularyIsNamed) {
+  StartUnified();
+  iv1::GenerateRequest request = TextRequest("");
+  request.mutable_token_ids()->add_ids(1);
+  request.mutable_token_ids()->add_ids(264);
+  const grpc::Status status = router_->GenerateAll(request).status;
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  const auto bad = DetailOf<google::rpc::BadRequest>(FromGrpcStatus(status));
+  ASSERT_TRUE(bad.has_value());
+  EXPECT_EQ(bad->field_violations(0).field(), "token_ids.ids[1]");
+  EXPECT_THAT(status.error_message(), AllOf(HasSubstr("264"), HasSubstr("0 to 263")));
+}
+
+TEST_F(FailureTest, ANeedThatNoWorkerCanEverMeetIsInvalid) {
+  one_ = std::make_unique<FakeWorker>(FakeWorker::Options{.blocks = 4});  // 64 tokens
+  StartRouter({one_->address()}, {}, RealClock());
+  router_->AwaitWorkers(1);
+  const grpc::Status status = router_->GenerateAll(TextRequest("Hi", 63)).status;
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(), AllOf(HasSubstr("65 tokens"), HasSubstr("room for 64")));
+}
+
+TEST_F(FailureTest, AStoppingRouterLetsRequestsFinishAndTakesNoNewOnes) {
+  StartUnified();
+  iv1::GenerateRequest request = TextRequest("Hi");
+  request.set_request_id("mine");
+  auto call = router_->Generate(request);
+  const wv1::Submit submit = one_->NextSubmit();
+  const std::jthread drain([this] { router_->router()->Drain(); });
+  EXPECT_TRUE(router_->Await([&] {  // refused as a duplicate until then
+    return ReasonOf(router_->GenerateAll(request).status) == "STOPPING";
+  }));
+  one_->Send(submit.handle(), {.first_index = 0, .ids = Bytes("x"), .finish = true});
+  const Answer answer = call->Rest();
+  EXPECT_TRUE(answer.status.ok()) << answer.status.error_message();
+  EXPECT_EQ(answer.text(), "x");
+}
+
+TEST_F(FailureTest, AStoppingRouterCutsOffWhatDoesNotFinishInTime) {
+  StartUnified({"drain_timeout=0s"});
+  auto call = router_->Generate(TextRequest("Hi"));
+  const wv1::Submit submit = one_->NextSubmit();
+  const std::jthread drain([this] { router_->router()->Drain(); });
+  const grpc::Status status = call->Rest().status;
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(ReasonOf(status), "STOPPING");
+  EXPECT_TRUE(one_->AwaitCancel(submit.handle()));
+}
+
+}  // namespace
+}  // namespace tandem

@@ -1,0 +1,105 @@
+#include "router/placement/policy.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/support/status_matchers.h"
+
+namespace tandem {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+
+// "p", "d" or "u" for the role, then what differs.
+struct Worker {
+  char role;
+  uint64_t tokens = 0;
+  std::string kv_abi = "a";
+  WorkerState state = WorkerState::kReady;
+  std::string model = "m";
+  uint32_t max_context = 1000;
+};
+
+std::vector<WorkerView> Views(const std::vector<Worker>& workers) {
+  std::vector<WorkerView> views;
+  for (const Worker& worker : workers) {
+    auto facts = std::make_shared<WorkerFacts>();
+    facts->address = std::string(1, worker.role) + std::to_string(views.size());
+    facts->role = worker.role == 'p'   ? WorkerRole::kPrefill
+                  : worker.role == 'd' ? WorkerRole::kDecode
+                                       : WorkerRole::kUnified;
+    facts->state = worker.state;
+    facts->detail = worker.state == WorkerState::kReady ? "" : "some reason";
+    facts->model = worker.model;
+    facts->revision = "r";
+    facts->kv_abi = worker.kv_abi;
+    facts->handoff_address = facts->address;
+    facts->block_tokens = 16;
+    facts->blocks = 100;  // 1600 tokens
+    facts->max_context = worker.max_context;
+    views.push_back({std::move(facts), worker.tokens});
+  }
+  return views;
+}
+
+// "p1>d0" for a pair, "u2" for one worker, or the error.
+std::string Picked(const std::vector<Worker>& workers, PlacementCall call = {"m", "r", 10, 20}) {
+  const std::vector<WorkerView> views = Views(workers);
+  const absl::StatusOr<Placement> placed = Pick(views, call);
+  if (!placed.ok()) return placed.status().ToString();
+  const std::string decode = views[placed->decode].facts->address;
+  return placed->prefill ? views[*placed->prefill].facts->address + ">" + decode : decode;
+}
+
+TEST(Policy, SplitsWhereAPairWithOneKvAbiIsReady) {
+  EXPECT_EQ(Picked({{'p'}, {'d'}}), "p0>d1");
+  EXPECT_EQ(Picked({{'u'}, {'d'}, {'p'}}), "p2>d1");
+}
+
+TEST(Policy, TakesTheLeastLoadedOfEachRole) {
+  EXPECT_EQ(Picked({{'p', 5}, {'d', 7}, {'p', 4}, {'d', 6}}), "p2>d3");
+  EXPECT_EQ(Picked({{'u', 5}, {'u', 4}, {'u', 4}}), "u1");
+}
+
+TEST(Policy, NeverPairsWorkersWhoseCachesDiffer) {
+  EXPECT_EQ(Picked({{'p', 0, "a"}, {'d', 0, "b"}, {'d', 9, "a"}}), "p0>d2");
+  EXPECT_EQ(Picked({{'p', 0, "a"}, {'d', 0, "b"}}), "d1");  // it can do both
+}
+
+TEST(Policy, OneWorkerDoesBothWhereThereIsNoPair) {
+  EXPECT_EQ(Picked({{'p'}}), "p0");
+  EXPECT_EQ(Picked({{'p', 0}, {'u', 9}}), "u1");
+}
+
+TEST(Policy, LeavesOutWorkersThatAreNotReadyOrServeOtherThings) {
+  EXPECT_EQ(Picked({{'u', 0, "a", WorkerState::kDraining}, {'u', 9}}), "u1");
+  EXPECT_EQ(Picked({{'p', 0, "a", WorkerState::kLost}, {'d', 9}}), "d1");
+  EXPECT_EQ(Picked({{'u', 0, "a", WorkerState::kReady, "other"}, {'u', 9}}), "u1");
+}
+
+TEST(Policy, LeavesOutWorkersThatAreTooSmall) {
+  const std::vector<Worker> workers = {{'u', 0, "a", WorkerState::kReady, "m", 100}, {'u', 9}};
+  EXPECT_EQ(Picked(workers, {"m", "r", 80, 20}), "u0");
+  EXPECT_EQ(Picked(workers, {"m", "r", 80, 21}), "u1");
+}
+
+TEST(Policy, ANeedThatNoWorkerCanMeetIsTheRequestsFault) {
+  EXPECT_THAT(Pick(Views({{'u'}}), {"m", "r", 800, 300}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       AllOf(HasSubstr("1100 tokens"), HasSubstr("room for 1000"))));
+}
+
+TEST(Policy, WithNoReadyWorkerEachIsNamedWithItsState) {
+  EXPECT_THAT(
+      Pick(Views({{'u', 0, "a", WorkerState::kLost}, {'d', 0, "a", WorkerState::kDraining}}),
+           {"m", "r", 1, 1}),
+      StatusIs(absl::StatusCode::kUnavailable,
+               AllOf(HasSubstr("u0 (unified of m): lost, some reason"),
+                     HasSubstr("d1 (decode of m): draining"))));
+  EXPECT_THAT(Pick({}, {"m", "r", 1, 1}),
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("no worker address is known")));
+}
+
+}  // namespace
+}  // namespace tandem

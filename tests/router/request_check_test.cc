@@ -1,0 +1,154 @@
+#include "router/api/request_check.h"
+
+#include <gmock/gmock.h>
+#include <google/protobuf/text_format.h>
+#include <gtest/gtest.h>
+
+#include "base/grpc_status.h"
+#include "tests/support/status_matchers.h"
+
+namespace tandem {
+namespace {
+
+namespace iv1 = inference::v1;
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+iv1::GenerateRequest Parse(const std::string& text) {
+  iv1::GenerateRequest request;
+  EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &request)) << text;
+  return request;
+}
+
+std::vector<std::string> WrongFields(const absl::Status& status) {
+  std::vector<std::string> out;
+  const auto bad = DetailOf<google::rpc::BadRequest>(status);
+  if (!bad) return out;
+  for (const auto& violation : bad->field_violations()) out.push_back(violation.field());
+  return out;
+}
+
+TEST(RequestCheck, AcceptsWhatIsHonoured) {
+  EXPECT_THAT(CheckRequest(Parse(R"(text: "hi")")), IsOk());
+  EXPECT_THAT(CheckRequest(Parse(R"(
+                request_id: "a b!" model: "m" text: "hi" truncate_prompt_tokens: 1
+                sampling { temperature: 0 top_p: 1 top_k: 0 min_p: 0 seed: 0 n: 1
+                           presence_penalty: 0 frequency_penalty: 0 repetition_penalty: 1 }
+                stopping { max_tokens: 1 min_tokens: 0 stop: "x" stop_token_ids: 1
+                           ignore_eos: true include_stop: true }
+                response { logprobs: 20 prompt_logprobs: 0 token_ids: true
+                           skip_special_tokens: false no_text: true }
+                cache { bypass: false } priority: 0)")),
+              IsOk());
+  EXPECT_THAT(CheckRequest(Parse(R"(chat { messages { role: "user" content: "" }
+                tools { name: "t" } tool_choice { mode: MODE_AUTO } })")),
+              IsOk());
+}
+
+struct Case {
+  const char* request;
+  const char* field;
+};
+
+TEST(RequestCheck, NamesTheWrongField) {
+  const Case cases[] = {
+      {R"(request_id: "a\nb" text: "x")", "request_id"},
+      {"", "input"},
+      {R"(text: "")", "text"},
+      {"token_ids {}", "token_ids.ids"},
+      {"chat {}", "chat.messages"},
+      {R"(chat { messages { role: "user" } messages { } })", "chat.messages[1].role"},
+      {R"(chat { messages { role: "user" } tools { } })", "chat.tools[0].name"},
+      {R"(chat { messages { role: "user" } tool_choice { mode: MODE_NONE name: "t" } })",
+       "chat.tool_choice"},
+      {R"(text: "x" truncate_prompt_tokens: 0)", "truncate_prompt_tokens"},
+      {R"(text: "x" sampling { temperature: -1 })", "sampling.temperature"},
+      {R"(text: "x" sampling { temperature: 101 })", "sampling.temperature"},
+      {R"(text: "x" sampling { temperature: nan })", "sampling.temperature"},
+      {R"(text: "x" sampling { top_p: 0 })", "sampling.top_p"},
+      {R"(text: "x" sampling { top_p: nan })", "sampling.top_p"},
+      {R"(text: "x" sampling { top_p: 1.1 })", "sampling.top_p"},
+      {R"(text: "x" sampling { min_p: -0.1 })", "sampling.min_p"},
+      {R"(text: "x" sampling { presence_penalty: 3 })", "sampling.presence_penalty"},
+      {R"(text: "x" sampling { frequency_penalty: -3 })", "sampling.frequency_penalty"},
+      {R"(text: "x" sampling { repetition_penalty: 0 })", "sampling.repetition_penalty"},
+      {R"(text: "x" sampling { n: 0 })", "sampling.n"},
+      {R"(text: "x" sampling { n: 9 })", "sampling.n"},
+      {R"(text: "x" sampling { logit_bias { key: 5 value: 101 } })", "sampling.logit_bias[5]"},
+      {R"(text: "x" stopping { max_tokens: 0 })", "stopping.max_tokens"},
+      {R"(text: "x" stopping { max_tokens: 2 min_tokens: 3 })", "stopping.min_tokens"},
+      {R"(text: "x" stopping { stop: "a" stop: "" })", "stopping.stop[1]"},
+      {R"(text: "x" stopping { time_limit_ms: 0 })", "stopping.time_limit_ms"},
+      {R"(text: "x" response { logprobs: 21 })", "response.logprobs"},
+      {R"(text: "x" response { prompt_logprobs: 21 })", "response.prompt_logprobs"},
+      {R"(text: "x" response { no_text: true })", "response.no_text"},
+      {R"(text: "x" guided { choice { } })", "guided.choice"},
+      {R"(text: "x" guided { regex: "" })", "guided.regex"},
+      {R"(text: "x" priority: 101)", "priority"},
+  };
+  for (const Case& one : cases) {
+    SCOPED_TRACE(one.request);
+    const absl::Status status = CheckRequest(Parse(one.request));
+    EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(one.field)));
+    EXPECT_THAT(WrongFields(status), ElementsAre(one.field));
+  }
+}
+
+TEST(RequestCheck, NamesEveryWrongFieldAtOnce) {
+  const absl::Status status = CheckRequest(
+      Parse(R"(text: "" sampling { temperature: -1 top_p: 2 } stopping { max_tokens: 0 })"));
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("3 more")));
+  EXPECT_THAT(WrongFields(status),
+              ElementsAre("text", "sampling.temperature", "sampling.top_p", "stopping.max_tokens"));
+}
+
+TEST(RequestCheck, ManyWrongFieldsStillFitIntoAnError) {
+  iv1::GenerateRequest request = Parse(R"(text: "x")");
+  for (int i = 0; i < 1000; ++i) (*request.mutable_sampling()->mutable_logit_bias())[i] = 1000;
+  const absl::Status status = FromGrpcStatus(ToGrpcStatus(CheckRequest(request)));
+  EXPECT_EQ(WrongFields(status).size(), 16u);
+}
+
+TEST(RequestCheck, RefusesWhatIsNotDoneYetByItsName) {
+  const Case cases[] = {
+      {R"(text: "x" sampling { n: 2 })", "sampling.n"},
+      {R"(text: "x" sampling { presence_penalty: 1 })", "sampling.presence_penalty"},
+      {R"(text: "x" sampling { frequency_penalty: 1 })", "sampling.frequency_penalty"},
+      {R"(text: "x" sampling { repetition_penalty: 1.1 })", "sampling.repetition_penalty"},
+      {R"(text: "x" sampling { logit_bias { key: 1 value: 1 } })", "sampling.logit_bias"},
+      {R"(text: "x" sampling { allowed_token_ids: 1 })", "sampling.allowed_token_ids"},
+      {R"(text: "x" stopping { min_tokens: 1 })", "stopping.min_tokens"},
+      {R"(text: "x" stopping { time_limit_ms: 1 })", "stopping.time_limit_ms"},
+      {R"(text: "x" guided { json_object: true })", "guided"},
+      {R"(text: "x" cache { salt: "s" })", "cache.salt"},
+      {R"(text: "x" cache { bypass: true })", "cache.bypass"},
+      {R"(text: "x" priority: 1)", "priority"},
+      {R"(text: "x" end_user_id: "u")", "end_user_id"},
+      {R"(text: "x" lora_name: "l")", "lora_name"},
+      {R"(chat { messages { role: "u" } tool_choice { mode: MODE_REQUIRED } })",
+       "chat.tool_choice.mode"},
+      {R"(chat { messages { role: "u" } tool_choice { name: "t" } })", "chat.tool_choice.name"},
+  };
+  for (const Case& one : cases) {
+    SCOPED_TRACE(one.request);
+    EXPECT_THAT(CheckRequest(Parse(one.request)),
+                StatusIs(absl::StatusCode::kUnimplemented, HasSubstr(one.field)));
+  }
+}
+
+TEST(RequestCheck, AWrongValueComesBeforeAMissingFeature) {
+  EXPECT_THAT(CheckRequest(Parse(R"(text: "x" sampling { n: 2 temperature: -1 })")),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST(RequestCheck, StopTokenIdsHaveToBeInTheVocabulary) {
+  const iv1::GenerateRequest request =
+      Parse(R"(text: "x" stopping { stop_token_ids: 9 stop_token_ids: 10 stop_token_ids: -1 })");
+  EXPECT_THAT(WrongFields(CheckTokenIds(request, 10)),
+              ElementsAre("stopping.stop_token_ids[1]", "stopping.stop_token_ids[2]"));
+  EXPECT_THAT(CheckTokenIds(Parse(R"(text: "x" stopping { stop_token_ids: 9 })"), 10), IsOk());
+}
+
+}  // namespace
+}  // namespace tandem
