@@ -1,0 +1,215 @@
+"""The `tandem` command: a whole cluster in one process tree, and clients of it."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import unittest
+
+import tiny_model
+from cluster import BIN, PATIENCE, START_SECONDS, await_true
+
+TANDEM = os.path.join(BIN, "tandem")
+
+
+def run(*arguments, stdin="", status=0):
+    result = subprocess.run([TANDEM, *arguments], capture_output=True, text=True, input=stdin,
+                            timeout=60 * PATIENCE, check=False)
+    if result.returncode != status:
+        raise AssertionError(f"{arguments} ended with {result.returncode}:\n{result.stderr}")
+    return result
+
+
+def alive(pid):
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+class Served:
+    """A running `tandem serve`."""
+
+    def __init__(self, folder, *flags):
+        self.ready_file = os.path.join(folder, "ready.json")
+        self.model = tiny_model.write(os.path.join(folder, "tiny"))
+        self.log = os.path.join(folder, "serve.log")
+        with open(self.log, "w", encoding="utf-8") as log:
+            self.popen = subprocess.Popen(
+                [TANDEM, "serve", "--model", self.model, "--listen", "127.0.0.1:0",
+                 "--ready-file", self.ready_file, *flags], stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=log)
+        await_true("serve is ready", self.is_ready, START_SECONDS)
+        with open(self.ready_file, encoding="utf-8") as f:
+            self.ready = json.load(f)
+
+    def is_ready(self):
+        if self.popen.poll() is not None:
+            raise AssertionError(self.logged())
+        return os.path.exists(self.ready_file)
+
+    def logged(self):
+        with open(self.log, encoding="utf-8") as f:
+            return f.read()
+
+    def pids(self):
+        return [self.ready["pid"]] + [w["pid"] for w in self.ready["workers"]]
+
+    def ended(self):
+        """The exit status, once every process is gone."""
+        status = self.popen.wait(timeout=30 * PATIENCE)
+        await_true("no process is left", lambda: not any(map(alive, self.pids())), 5)
+        return status
+
+
+@contextlib.contextmanager
+def served(*flags):
+    with tempfile.TemporaryDirectory() as folder:
+        cluster = Served(folder, *flags)
+        try:
+            yield cluster
+        finally:
+            if cluster.popen.poll() is None:
+                cluster.popen.terminate()
+                cluster.popen.wait(timeout=30 * PATIENCE)
+            cluster.popen.stdout.close()
+
+
+class ServeTest(unittest.TestCase):
+
+    def test_a_stop_signal_ends_every_process_in_order(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with self.subTest(signal=number), served() as cluster:
+                self.assertEqual([w["role"] for w in cluster.ready["workers"]],
+                                 ["prefill", "decode"])
+                self.assertTrue(all(alive(p) for p in cluster.pids()))
+                cluster.popen.send_signal(number)
+                self.assertEqual(cluster.ended(), 0, cluster.logged())
+
+    def test_it_says_where_each_process_listens(self):
+        with served() as cluster:
+            log = cluster.logged()
+            for process in (cluster.ready, *cluster.ready["workers"]):
+                self.assertIn(process["grpc"], log)
+                self.assertIn(process["metrics"], log)
+
+    def test_a_worker_that_dies_ends_the_cluster_and_is_named(self):
+        with served() as cluster:
+            os.kill(cluster.ready["workers"][1]["pid"], signal.SIGKILL)
+            self.assertEqual(cluster.ended(), 1)
+            self.assertIn("the decode process", cluster.logged())
+            self.assertIn("was killed by signal 9", cluster.logged())
+
+    def test_no_process_outlives_serve(self):
+        with served() as cluster:
+            cluster.popen.kill()
+            self.assertEqual(cluster.ended(), -signal.SIGKILL)
+
+    def test_a_model_that_cannot_be_served_is_told(self):
+        with tempfile.TemporaryDirectory() as folder:
+            model = tiny_model.write(folder)
+            os.remove(os.path.join(model, "config.json"))
+            result = run("serve", "--model", model, "--listen", "127.0.0.1:0", status=1)
+            self.assertIn("config.json", result.stderr)
+
+    def test_settings_reach_the_process_they_name(self):
+        with served("--unified", "--set", "worker.engine.max_context=32") as cluster:
+            self.assertEqual([w["role"] for w in cluster.ready["workers"]], ["unified"])
+            listed = run("models", "list", "--endpoint", cluster.ready["grpc"]).stdout
+            self.assertIn("context 32", listed)
+        with tempfile.TemporaryDirectory() as folder:
+            result = run("serve", "--model", folder, "--set", "engine.threads=1", status=2)
+            self.assertIn("worker.engine.threads=1", result.stderr)
+
+
+class GenerateTest(unittest.TestCase):
+
+    @classmethod
+    def setUpClass(cls):
+        cls.context = served()
+        cls.cluster = cls.context.__enter__()
+        cls.endpoint = cls.cluster.ready["grpc"]
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.context.__exit__(None, None, None)
+
+    def generate(self, *flags, **kwargs):
+        return run("generate", "--endpoint", self.endpoint, *flags, **kwargs)
+
+    def test_the_answer_is_all_that_goes_to_stdout(self):
+        flags = ("--max-tokens", "20", "--temperature", "0", "--ignore-eos", "hello")
+        plain = self.generate(*flags)
+        whole = json.loads(self.generate("--json", *flags).stdout)
+        self.assertEqual(plain.stdout, whole["text"] + "\n")
+        self.assertIn("tokens/s", plain.stderr)
+        self.assertIn("KV handed over", plain.stderr)
+        self.assertNotIn("\033", plain.stderr + plain.stdout)
+
+    def test_json_has_everything_that_programs_ask_for(self):
+        whole = json.loads(self.generate(
+            "--json", "--token-ids", "1,2,3,4,5", "--max-tokens", "6", "--temperature", "1",
+            "--seed", "7", "--logprobs", "2", "--prompt-logprobs", "1", "--ignore-eos").stdout)
+        self.assertEqual(len(whole["token_ids"]), 6)
+        self.assertEqual([p["token_id"] for p in whole["logprobs"]], whole["token_ids"])
+        self.assertEqual([len(p["top"]) for p in whole["logprobs"]], [2] * 6)
+        self.assertEqual(len(whole["prompt_logprobs"]), 5)
+        self.assertEqual(whole["seed"], 7)
+        self.assertEqual(whole["finish_reason"], "length")
+        self.assertEqual(whole["usage"]["prompt_tokens"], 5)
+        workers = {w["role"]: w["grpc"] for w in self.cluster.ready["workers"]}
+        self.assertEqual(whole["workers"], workers)
+        self.assertEqual(whole["attempts"], 1)
+        self.assertGreater(whole["kv_bytes"], 0)
+        self.assertGreater(whole["e2e_ms"], whole["ttft_ms"])
+        self.assertGreater(whole["ttft_ms"], 0)
+
+    def test_raw_text_is_not_put_into_the_chat_template(self):
+        flags = ("--json", "--max-tokens", "2", "--temperature", "0", "hi")
+        raw = json.loads(self.generate("--raw", *flags).stdout)["usage"]["prompt_tokens"]
+        chat = json.loads(self.generate(*flags).stdout)["usage"]["prompt_tokens"]
+        self.assertEqual(raw, 2)
+        self.assertGreater(chat, 2)
+
+    def test_a_prompt_may_come_from_stdin(self):
+        flags = ("--json", "--max-tokens", "8", "--temperature", "0")
+        piped = json.loads(self.generate(*flags, "-", stdin="two words").stdout)
+        given = json.loads(self.generate(*flags, "two", "words").stdout)
+        self.assertEqual(piped["token_ids"], given["token_ids"])
+
+    def test_an_error_goes_to_stderr_with_the_fields_that_are_wrong(self):
+        result = self.generate("--temperature", "-1", "--top-p", "7", "x", status=1)
+        self.assertEqual(result.stdout, "")
+        for word in ("INVALID_ARGUMENT", "sampling.temperature", "sampling.top_p"):
+            self.assertIn(word, result.stderr)
+
+    def test_mistakes_on_the_command_line_end_with_2(self):
+        self.assertIn('did you mean "--max-tokens"',
+                      self.generate("--max-token", "1", "x", status=2).stderr)
+        self.assertIn("PROMPT is missing", self.generate(status=2).stderr)
+        self.assertIn("--json", self.generate("--logprobs", "1", "x", status=2).stderr)
+
+    def test_nothing_at_the_endpoint(self):
+        result = run("generate", "--endpoint", "127.0.0.1:1", "x", status=1)
+        self.assertIn("nothing answers at 127.0.0.1:1", result.stderr)
+
+    def test_a_chat_keeps_its_history_until_it_is_reset(self):
+        chat = run("chat", "--endpoint", self.endpoint, "--max-tokens", "5", "--temperature", "0",
+                   stdin="one\ntwo\n/reset\none\n/exit\nthree\n")
+        prompts = [int(line.split(" prompt + ")[0].rsplit(" ", 1)[1])
+                   for line in chat.stderr.splitlines() if " prompt + " in line]
+        self.assertEqual(len(prompts), 3)
+        self.assertGreater(prompts[1], prompts[0])
+        self.assertEqual(prompts[2], prompts[0])
+
+    def test_models_are_inspected_without_a_cluster(self):
+        said = run("models", "inspect", self.cluster.model).stdout
+        self.assertIn("LlamaForCausalLM", said)
+        self.assertIn("KV", said)
+
+
+if __name__ == "__main__":
+    unittest.main()

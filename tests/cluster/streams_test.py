@@ -1,0 +1,144 @@
+"""Streams that end early, are read slowly, or lose a worker: nothing leaks, nobody else suffers."""
+
+import os
+import subprocess
+import tempfile
+import time
+import unittest
+
+import grpc
+import tiny_model
+from cluster import BIN, PATIENCE, Cluster, await_true, ids_request
+from google.rpc import error_details_pb2, status_pb2
+from tandem.inference.v1.inference_pb2_grpc import InferenceServiceStub
+
+LONG = 8000  # tokens that nobody will wait for
+SMALL_STEPS = ("engine.max_sequences=4", "engine.max_batch_tokens=20")
+
+
+def endless(**fields):
+    request = ids_request(range(200), LONG, **fields)
+    request.stopping.ignore_eos = True
+    return request
+
+
+def error_info(error):
+    """ErrorInfo of an RPC's error."""
+    for key, value in error.trailing_metadata():
+        if key == "grpc-status-details-bin":
+            for detail in status_pb2.Status.FromString(value).details:
+                info = error_details_pb2.ErrorInfo()
+                if detail.Unpack(info):
+                    return info
+    raise AssertionError(f"no ErrorInfo in {error}")
+
+
+class StreamsTest(unittest.TestCase):
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.TemporaryDirectory()
+        cls.model = tiny_model.write(cls.folder.name)
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.folder.cleanup()
+
+    def layouts(self):
+        for roles in (("prefill", "decode"), ("unified",)):
+            with self.subTest(roles=roles):
+                yield roles
+
+    def begin(self, cluster, request, messages=5):
+        """A stream of which some messages have been read."""
+        call = cluster.stub.Generate(request, timeout=120 * PATIENCE)
+        for _ in range(messages):
+            next(call)
+        return call
+
+    def test_a_cancelled_request_frees_every_block_within_a_second(self):
+        for roles in self.layouts():
+            with Cluster(self.model, roles) as cluster:
+                calls = [self.begin(cluster, endless()) for _ in range(4)]
+                self.assertFalse(cluster.all_blocks_free())
+                for call in calls:
+                    call.cancel()
+                await_true("blocks are free", cluster.all_blocks_free, 1 * PATIENCE)
+
+    def test_a_client_that_is_killed_frees_every_block_within_a_second(self):
+        with Cluster(self.model) as cluster:
+            client = subprocess.Popen(
+                [os.path.join(BIN, "tandem"), "generate", "--endpoint",
+                 cluster.router.addresses["grpc"], "--token-ids", "1,2,3", "--ignore-eos",
+                 "--max-tokens", str(LONG)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            client.stdout.read(1)
+            self.assertFalse(cluster.all_blocks_free())
+            client.kill()
+            client.communicate()
+            await_true("blocks are free", cluster.all_blocks_free, 1 * PATIENCE)
+
+    def test_a_deadline_ends_the_request_everywhere(self):
+        for roles in self.layouts():
+            with Cluster(self.model, roles) as cluster:
+                with self.assertRaises(grpc.RpcError) as raised:
+                    for _ in cluster.stub.Generate(endless(), timeout=0.5 * PATIENCE):
+                        pass
+                self.assertEqual(raised.exception.code(), grpc.StatusCode.DEADLINE_EXCEEDED)
+                await_true("blocks are free", cluster.all_blocks_free, 1 * PATIENCE)
+
+    def test_a_slow_reader_slows_its_own_stream_only_and_loses_nothing(self):
+        request = endless(temperature=1.0)
+        request.stopping.max_tokens = 6000
+        request.sampling.seed = 5
+        request.response.logprobs = 20
+        quick = ids_request(range(50), 50)
+        with Cluster(self.model) as cluster:
+            expected = cluster.generate(request)
+            before = cluster.router.resident_bytes()
+            # A window of 64 KiB that does not grow: what the client's own library holds is little.
+            channel = cluster.connect(("grpc.http2.bdp_probe", 0))
+            slow = InferenceServiceStub(channel).Generate(request, timeout=120 * PATIENCE)
+            next(slow)
+            await_true("the slow reader's request is paused",
+                       lambda: cluster.router.metric("tandem_client_pauses_total") >= 1,
+                       60 * PATIENCE)
+            for _ in range(5):
+                self.assertEqual(len(cluster.generate(quick).token_ids), 50)
+            self.assertLess(cluster.router.resident_bytes() - before, 32 << 20)
+            rest = [t for m in slow for d in m.outputs for t in d.token_ids]
+            self.assertEqual(rest, expected.token_ids[len(expected.token_ids) - len(rest):])
+            self.assertGreater(len(rest), 5000)
+            channel.close()
+
+    def test_a_decode_worker_killed_midway_ends_its_streams_with_a_typed_error(self):
+        with Cluster(self.model) as cluster:
+            call = self.begin(cluster, endless())
+            start = time.monotonic()
+            cluster.workers[1].kill()
+            with self.assertRaises(grpc.RpcError) as raised:
+                for _ in call:
+                    pass
+            self.assertLess(time.monotonic() - start, 5 * PATIENCE)
+            self.assertEqual(raised.exception.code(), grpc.StatusCode.UNAVAILABLE)
+            self.assertEqual(error_info(raised.exception).reason, "WORKER_LOST")
+            await_true("the prefill worker's blocks are free", cluster.all_blocks_free,
+                       3 * PATIENCE)
+            self.assertIsNone(cluster.router.popen.poll())
+
+    def test_a_prefill_worker_killed_midway_frees_what_was_reserved_for_it(self):
+        with Cluster(self.model, worker=SMALL_STEPS) as cluster:
+            call = cluster.stub.Generate(ids_request([1] * 16000, 10), timeout=120 * PATIENCE)
+            await_true("the prefill worker computes",
+                       lambda: cluster.workers[0].metric("tandem_worker_tokens_total") > 0,
+                       10 * PATIENCE)
+            cluster.workers[0].kill()
+            with self.assertRaises(grpc.RpcError) as raised:
+                for _ in call:
+                    pass
+            self.assertEqual(raised.exception.code(), grpc.StatusCode.UNAVAILABLE)
+            await_true("the decode worker's blocks are free", cluster.all_blocks_free,
+                       5 * PATIENCE)
+
+
+if __name__ == "__main__":
+    unittest.main()
