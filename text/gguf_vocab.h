@@ -25,8 +25,8 @@ struct GgufVocab {
 };
 
 // The same tokenizer as a tokenizer.json of Hugging Face, so that one implementation serves both.
-//   errors  InvalidArgument, naming the key and the entry, for a vocabulary that contradicts itself;
-//           Unimplemented, with the list of known ones, for another model or pre-tokenizer
+//   errors  InvalidArgument, naming the key and the entry, for a vocabulary that contradicts
+//           itself; Unimplemented, with the list of known ones, for another model or pre-tokenizer
 absl::StatusOr<std::string> TokenizerJsonFromGguf(const GgufVocab& vocab);
 
 }  // namespace tandem
