@@ -94,6 +94,13 @@ function(tandem_test name)
   target_link_libraries(${name} PRIVATE ${arg_DEPS} GTest::gmock GTest::gtest_main)
   add_test(NAME ${name} COMMAND ${name} --gtest_shuffle)
   set_tests_properties(${name} PROPERTIES LABELS "${arg_LABELS}" TIMEOUT ${arg_TIMEOUT})
+  if(TANDEM_SANITIZE MATCHES "thread")
+    # Without a symbolizer the suppressions match nothing.
+    find_program(TANDEM_SYMBOLIZER NAMES llvm-symbolizer-19 llvm-symbolizer REQUIRED)
+    set(supp ${PROJECT_SOURCE_DIR}/tests/tsan.supp)
+    set_tests_properties(${name} PROPERTIES ENVIRONMENT
+      "TSAN_OPTIONS=suppressions=${supp}:external_symbolizer_path=${TANDEM_SYMBOLIZER}")
+  endif()
 endfunction()
 
 # tandem_fuzz(NAME SRCS a_fuzz.cc [DEPS x ...]): a libFuzzer target; built where TANDEM_FUZZ is on.

@@ -52,7 +52,7 @@ class RecordingSink final : public FrameSink {
   }
   void OnLinkClosed(const LinkName&, const absl::Status& why) override {
     MutexLock lock(&mu_);
-    closed_.push_back(why);
+    closed_.push_back(absl::Status(why.code(), why.message()));  // see handoff_ends.h
     changed_.NotifyAll();
   }
 

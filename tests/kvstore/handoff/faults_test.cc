@@ -67,7 +67,8 @@ TEST_F(HandoffTest, ACutAtAnyByteIsToldToBothSidesAndTheNextAttemptWorks) {
     EXPECT_THAT(sent.Wait(), AnyOf(StatusIs(Code::kUnavailable), StatusIs(Code::kAborted)));
     EXPECT_THAT(received.Wait(), AnyOf(StatusIs(Code::kUnavailable), StatusIs(Code::kAborted)));
     Reroute({});
-    HandOver({"r", ++attempt}, attempt);
+    ++attempt;
+    HandOver({"r", attempt}, attempt);
     EXPECT_EQ(sent.calls(), 1);
     EXPECT_EQ(received.calls(), 1);
     door_.Crash(kDecode);  // so that the next round links anew, through its own proxy

@@ -64,6 +64,7 @@ TEST_F(HandoffTest, NothingIsPushedBeforeTheReceiverHasRoom) {
 }
 
 TEST_F(HandoffTest, AReserveThatNobodyExpectsIsRefusedAfterTheParkingTime) {
+  receiver_options_.park = absl::Milliseconds(200);
   Start();
   HandoffEnd<HandoffSent> sent;
   const absl::Time start = RealClock()->Now();
@@ -269,6 +270,7 @@ TEST_F(HandoffTest, LateFramesAreDiscarded) {
 }
 
 TEST_F(HandoffTest, WithoutALinkAHandoffEndsWithWhatWasTried) {
+  sender_options_.link_patience = absl::Milliseconds(300);
   Start();
   door_.Crash(kDecode);
   HandoffEnd<HandoffSent> sent, aborted, late;

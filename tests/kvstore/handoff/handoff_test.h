@@ -38,17 +38,17 @@ class HandoffTest : public testing::Test {
     sender_options_ = {.incarnation = NewIncarnation(),
                        .name = "prefill",
                        .frame_bytes = 1024,  // two slices
-                       .renewal = absl::Milliseconds(20),
-                       .link_patience = absl::Seconds(1),
+                       .renewal = absl::Milliseconds(50),
+                       .link_patience = absl::Seconds(5),
                        .backoff_min = absl::Milliseconds(1),
                        .backoff_max = absl::Milliseconds(10),
-                       .push_stall = absl::Milliseconds(500),
-                       .push_timeout = absl::Seconds(2),
+                       .push_stall = absl::Seconds(1),
+                       .push_timeout = absl::Seconds(5),
                        .tick = absl::Milliseconds(2)};
     receiver_options_ = {.incarnation = NewIncarnation(),
                          .window_bytes = 64 << 10,
-                         .lease = absl::Milliseconds(500),
-                         .park = absl::Milliseconds(200),
+                         .lease = absl::Seconds(1),
+                         .park = absl::Seconds(5),
                          .tick = absl::Milliseconds(2)};
   }
   ~HandoffTest() override { Stop(); }

@@ -120,7 +120,8 @@ TEST_P(TransportConformance, AFullWindowEmptiesAndPushesGoOn) {
 
 TEST_P(TransportConformance, ManyTinyFramesDoNotPileUpAnything) {
   LinkUp(1 << 20);
-  for (int i = 0; i < 20'000; ++i) ASSERT_THAT(Push({{7}}), IsOk());
+  const std::vector<uint8_t> one = {7};
+  for (int i = 0; i < 20'000; ++i) ASSERT_THAT(Push(one), IsOk());
   EXPECT_EQ(sink_.WaitForFrames(20'000).size(), 20'000u);
 }
 

@@ -60,14 +60,13 @@ class TcpFaults : public testing::Test {
     const Bytes16 token = {4, 5, 6};
     ASSERT_THAT(receiver_->Admit({link_, token, 1 << 20}, sink_.get()), IsOk());
     connected_ = sender_->Connect({link_, proxy_.address(), token, 1 << 20},
-                                  RealClock()->Now() + absl::Milliseconds(300));
+                                  RealClock()->Now() + absl::Seconds(5));
   }
   // Pushes the payload as frames until one fails, at most `frames`.
   absl::Status PushFrames(int frames) {
     for (int i = 0; i < frames; ++i) {
       RETURN_IF_ERROR(
-          (*connected_)
-              ->Push(HeaderFor(link_, payload_), {payload_}, {.stall = absl::Milliseconds(300)}));
+          (*connected_)->Push(HeaderFor(link_, payload_), {payload_}, {.stall = absl::Seconds(3)}));
     }
     return absl::OkStatus();
   }
