@@ -100,6 +100,8 @@ absl::Status Worker::StartEngine() {
   options.max_queue = config_.engine().max_queue();
   options.max_batch_tokens = config_.engine().max_batch_tokens();
   options.step_target = ToDuration(config_.engine().max_step());
+  options.queue_timeout = ToDuration(config_.engine().queue_timeout());
+  options.handoff_timeout = ToDuration(config_.engine().handoff_timeout());
   ASSIGN_OR_RETURN(engine_, Engine::Start(options, {.model = model_.decoder.get(),
                                                     .pool = pool_.get(),
                                                     .sender = handoffs_->sender(),
@@ -119,6 +121,7 @@ worker::v1::WorkerInfo Worker::Info() const {
   info.set_role(ToWire(config_.role()));
   info.set_model(config_.model().name().empty() ? ModelNameOf(config_.model().path())
                                                 : config_.model().name());
+  info.set_revision(config_.model().revision());
   info.set_max_context(model_.max_context);
   info.set_max_sequences(config_.engine().max_sequences());
   info.set_max_queue(config_.engine().max_queue());

@@ -33,7 +33,7 @@ struct WorkerFacts {
   uint64_t incarnation = 0;
   WorkerRole role = WorkerRole::kUnified;
   std::string model;
-  std::string revision;  // hex SHA-256 of the weights
+  std::string revision;  // as the worker's operator names it, else hex SHA-256 of the weights
   std::string tokenizer_digest;
   std::string architecture;
   std::string license;

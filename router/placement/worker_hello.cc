@@ -61,7 +61,7 @@ absl::StatusOr<WorkerFacts> ReadHello(const std::string& address, const wv1::Wor
   facts.incarnation = hello.incarnation();
   facts.role = ToRole(hello.role());
   facts.model = hello.model();
-  facts.revision = hello.layout().weights_digest();
+  facts.revision = hello.revision().empty() ? hello.layout().weights_digest() : hello.revision();
   facts.tokenizer_digest = hello.layout().tokenizer_digest();
   facts.architecture = hello.architecture();
   facts.license = hello.license();

@@ -3,6 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "base/log.h"
 #include "base/status.h"
 #include "worker/engine/core.h"
 
@@ -144,6 +145,9 @@ void EngineCore::RunBatch(const Plan& plan) {
   const absl::StatusOr<absl::Span<const float>> logits =
       parts_.model->Forward(batch_.batch(), &relay);
   ++step_number_;
+  if (!logits.ok()) {
+    LogError("a model step failed", {{"step", step_number_}, {"error", logits.status()}});
+  }
   for (const Run& run : runs_) {
     if (logits.ok()) {
       TakeRows(run, *logits);
