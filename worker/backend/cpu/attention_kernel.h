@@ -34,11 +34,16 @@ class AttentionTile {
  private:
   using V = typename S::V;
   static constexpr int kWide = S::kPanelsOfRows(M);
+  static constexpr bool kPrefetch = M <= 4;  // few pairs: bound by memory
   static constexpr float kNone = -__builtin_inff();
 
   int pairs() const { return args_.rows * args_.heads; }
   int64_t TokensOf(int pair) const { return args_.position + pair / args_.heads + 1; }
   float* ScoresOf(int64_t block) const { return scores_ + block * M * kLanes; }
+  // The block `count` after this one, or the last.
+  const float* BlockAfter(int64_t block, int64_t count) const {
+    return args_.blocks[block + count < blocks_ ? block + count : blocks_ - 1];
+  }
   int VectorLanes(int dim) const {
     return args_.head_dim - dim < kLanes ? args_.head_dim - dim : kLanes;
   }
@@ -62,13 +67,19 @@ class AttentionTile {
 
   template <int R>
   void ScoreBlocks(int64_t block) {
-    const float* keys[R];
-    for (int r = 0; r < R; ++r) keys[r] = args_.blocks[block + r] + args_.key_offset;
+    const float *keys[R], *next[R];
+    for (int r = 0; r < R; ++r) {
+      keys[r] = args_.blocks[block + r] + args_.key_offset;
+      next[r] = BlockAfter(block + r, R) + args_.key_offset;
+    }
     Sums<S, M, R> sums;
     sums.Clear();
     for (int d = 0; d < args_.head_dim; ++d) {
       V key[R];
-      for (int r = 0; r < R; ++r) key[r] = S::Load(keys[r] + d * kLanes);
+      for (int r = 0; r < R; ++r) {
+        key[r] = S::Load(keys[r] + d * kLanes);
+        if constexpr (kPrefetch) __builtin_prefetch(next[r] + d * kLanes);
+      }
       sums.Add(key, q_ + d * M, 1);
     }
     for (int r = 0; r < R; ++r) {
@@ -119,12 +130,16 @@ class AttentionTile {
                                                        const float* scores,
                                                        Sums<S, kPairs, R>& sums) {
     const float* value = args_.blocks[block] + args_.value_offset + dim;
-    for (int t = 0; t < tokens; ++t, value += args_.head_dim) {
+    const float* next = BlockAfter(block, 1) + args_.value_offset + dim;
+    for (int t = 0; t < tokens; ++t, value += args_.head_dim, next += args_.head_dim) {
       V values[R];
       if constexpr (R == 1) {
         values[0] = S::LoadFirst(value, VectorLanes(dim));
       } else {
-        for (int r = 0; r < R; ++r) values[r] = S::Load(value + r * kLanes);
+        for (int r = 0; r < R; ++r) {
+          values[r] = S::Load(value + r * kLanes);
+          if constexpr (kPrefetch) __builtin_prefetch(next + r * kLanes);
+        }
       }
       sums.Add(values, scores + t, kLanes);
     }

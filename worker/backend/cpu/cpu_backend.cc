@@ -75,7 +75,7 @@ AttentionPlan PlanAttention(const AttentionShape& shape, absl::Span<const Sequen
                             uint32_t layer, BlockMemory* kv, int32_t row_tile, int threads) {
   AttentionPlan plan;
   const int32_t group = shape.q_heads / shape.kv_heads;
-  const bool few = static_cast<int64_t>(slices.size()) * shape.kv_heads < 2 * threads;
+  const bool few = static_cast<int64_t>(slices.size()) * shape.kv_heads < threads;
   for (const SequenceSlice& slice : slices) {
     const size_t first_block = plan.blocks.size();
     for (const BlockId block : slice.blocks) plan.blocks.push_back(KvSlice(kv, layer, block).base);
@@ -98,7 +98,7 @@ AttentionPlan PlanAttention(const AttentionShape& shape, absl::Span<const Sequen
 }  // namespace
 
 CpuBackend::CpuBackend(const CpuKernels& kernels, int threads)
-    : kernels_(kernels), pool_(threads), scratch_(threads) {}
+    : kernels_(kernels), pool_(threads), cursors_(threads), scratch_(threads) {}
 
 // All instruction sets and thread counts give the same bits.
 std::string CpuBackend::numerics_class() const { return "cpu-f32-1"; }
@@ -155,9 +155,15 @@ void CpuBackend::ForEach(int64_t count, double cost, F work) {
     for (int64_t i = 0; i < count; ++i) work(i, 0);
     return;
   }
-  std::atomic<int64_t> next{0};
+  const int threads = pool_.threads();
+  for (int t = 0; t < threads; ++t) cursors_[t].next = count * t / threads;
   pool_.Run([&](int thread) {
-    for (int64_t i = next++; i < count; i = next++) work(i, thread);
+    for (int t = 0; t < threads; ++t) {
+      const int owner = (thread + t) % threads;
+      const int64_t end = count * (owner + 1) / threads;
+      std::atomic<int64_t>& next = cursors_[owner].next;
+      for (int64_t i = next++; i < end; i = next++) work(i, thread);
+    }
   });
 }
 

@@ -1,4 +1,5 @@
 #pragma once
+#include <atomic>
 #include <memory>
 #include <string>
 #include <vector>
@@ -50,8 +51,13 @@ class CpuBackend final : public Backend {
   void DoSwiGlu(Tensor gate_up, Tensor out) override;
   void DoGatherRows(Tensor x, absl::Span<const int32_t> rows, Tensor out) override;
 
-  // Calls work(i) for i in [0, count), on the pool where `cost` (about nanoseconds in all) is worth
-  // waking it.
+  struct alignas(64) Cursor {
+    std::atomic<int64_t> next;
+  };
+
+  // Calls work(i, thread) for i in [0, count), on the pool where `cost` (about nanoseconds in all)
+  // is worth waking it. Each thread goes through its share in order, for the sake of its stream of
+  // memory, and then takes what others have left.
   template <typename F>
   void ForEach(int64_t count, double cost, F work);
   const float* PackInputs(Tensor x);
@@ -59,6 +65,7 @@ class CpuBackend final : public Backend {
 
   const CpuKernels& kernels_;
   ThreadPool pool_;
+  std::vector<Cursor> cursors_;  // one a thread: what is next in its share
   Arena arena_;
   Scratch inputs_;
   std::vector<Scratch> scratch_;  // one a thread
