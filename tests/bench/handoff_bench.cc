@@ -23,7 +23,7 @@
 #include "tests/support/memory_control.h"
 
 // How fast KV moves between two sides of one process, next to what the machine can do: memcpy from
-// one thread, the digest, and a raw loopback socket with 256 KiB writes. Usage: tandem-handoff-bench
+// one thread, the digest, and a raw loopback socket with 256 KiB writes.
 namespace tandem {
 namespace {
 

@@ -30,7 +30,7 @@ struct HandoffOptions {
   std::string transfer_listen = "127.0.0.1:0";  // kv.transfer_listen
   std::string advertise_host;                   // kv.advertise_host: numeric, or empty
   bool insecure = false;  // server.insecure: allows KV and control off loopback without TLS
-  uint64_t window_bytes = 8 << 20;                  // kv.window_bytes
+  uint64_t window_bytes = 32 << 20;                 // kv.window_bytes
   absl::Duration push_timeout = absl::Seconds(10);  // kv.push_timeout: of one frame
 };
 
