@@ -41,7 +41,10 @@ bool IsOurBug(absl::StatusCode code) { return DefaultReason(code) == "INTERNAL";
 grpc::Status ToClient(const absl::Status& status, const std::string& request_id) {
   if (status.ok()) return grpc::Status::OK;
   absl::Status out = status;
-  if (IsOurBug(status.code())) {
+  if (absl::IsDataLoss(status)) {
+    // A digest that does not match: nobody's bug here, and another try has another chance.
+    out = WithReason(absl::UnavailableError(status.message()), "KV_DAMAGED", {{"retry", "safe"}});
+  } else if (IsOurBug(status.code())) {
     LogError("request failed by our own fault", {{"request_id", request_id}, {"error", status}});
     out = absl::InternalError("internal error; the router's log has it under the request's id");
   }

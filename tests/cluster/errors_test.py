@@ -142,8 +142,8 @@ class CapacityTest(unittest.TestCase):
             with Cluster(model, worker=("kv.blocks=8",)) as cluster:
                 error = cluster.failure(ids_request([1] * 100, 100))
                 self.assertEqual(error.code(), INVALID, error.details())
-                self.assertIn("13", error.details())  # blocks of 16 tokens
-                self.assertIn("8", error.details())
+                self.assertIn("200 tokens", error.details())
+                self.assertIn("128", error.details())  # 8 blocks of 16 tokens
                 self.assertEqual(len(cluster.generate(ids_request([1] * 64, 64)).token_ids), 64)
 
     def test_what_does_not_fit_now_waits_its_turn(self):

@@ -1,0 +1,120 @@
+"""KV on its way from prefill to decode, through a proxy that looks on or does harm."""
+
+import contextlib
+import os
+import socket
+import tempfile
+import threading
+import unittest
+
+import grpc
+import tiny_model
+from cluster import PATIENCE, Cluster, await_true, ids_request
+
+# Where the decode worker tells others that it listens: the proxies are there.
+IN_FRONT = "127.0.0.3"
+SETTINGS = (f"decode:kv.advertise_host={IN_FRONT}", "kv.push_timeout=2s",
+            "engine.max_sequences=4", "engine.max_batch_tokens=64")
+PROMPT = [(7 * i) % 256 for i in range(6000)]
+
+
+class Proxy:
+    """Carries bytes from the port of IN_FRONT that `address` names to the same of loopback, counts
+    them, and may flip a bit of one, stop carrying, or hang up, when so many have passed."""
+
+    def __init__(self, address):
+        self.port = int(address.rpartition(":")[2])
+        self.passed = 0
+        self.harm = None  # (what, after how many bytes): "flip", "stall", "cut"
+        self.sockets = []
+        self.listener = socket.create_server((IN_FRONT, self.port))
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self.listener.accept()
+                far = socket.create_connection(("127.0.0.1", self.port))
+                self.sockets += [near, far]
+                for source, target, counted in ((near, far, True), (far, near, False)):
+                    threading.Thread(target=self.carry, args=(source, target, counted),
+                                     daemon=True).start()
+
+    def carry(self, source, target, counted):
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                if counted:
+                    data = self.harmed(data)
+                    self.passed += len(data)
+                target.sendall(data)
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def harmed(self, data):
+        what, after = self.harm or (None, 0)
+        if what is None or self.passed + len(data) <= after:
+            return data
+        if what == "stall":
+            threading.Event().wait()  # for ever: the thread ends with the test's process
+        self.harm = None
+        if what == "cut":
+            raise ConnectionError
+        spoilt = bytearray(data)
+        spoilt[len(data) // 2] ^= 4
+        return bytes(spoilt)
+
+    def close(self):
+        self.listener.close()
+        for end in self.sockets:
+            end.close()
+
+
+class TransferTest(unittest.TestCase):
+
+    def setUp(self):
+        self.stack = contextlib.ExitStack()
+        self.addCleanup(self.stack.close)
+        folder = self.stack.enter_context(tempfile.TemporaryDirectory())
+        model = tiny_model.write(os.path.join(folder, "tiny"))
+        self.cluster = self.stack.enter_context(Cluster(model, worker=SETTINGS))
+        addresses = self.cluster.workers[1].addresses
+        self.stack.callback(Proxy(addresses["grpc"]).close)  # of Reserve, Complete and the like
+        self.proxy = Proxy(addresses["kv"])
+        self.stack.callback(self.proxy.close)
+
+    def test_most_of_the_kv_travels_while_the_prompt_is_still_computed(self):
+        call = self.cluster.stub.Generate(ids_request(PROMPT, 8), timeout=120 * PATIENCE)
+        while not any(delta.token_ids for delta in next(call).outputs):
+            pass
+        before_first_token = self.proxy.passed
+        kv_bytes = [m.end.serving.kv_bytes for m in call if m.HasField("end")][0]
+        self.assertGreaterEqual(kv_bytes, len(PROMPT) * 1024)
+        self.assertGreaterEqual(self.proxy.passed, kv_bytes)  # all of it took this way
+        self.assertGreater(before_first_token, kv_bytes / 2)
+
+    def failed_then_recovers(self, what, timeout=120 * PATIENCE):
+        request = ids_request(PROMPT, 8)
+        expected = self.cluster.generate(request).said()
+        self.proxy.harm = (what, self.proxy.passed + 1_000_000)
+        with self.assertRaises(grpc.RpcError) as raised:
+            for _ in self.cluster.stub.Generate(request, timeout=timeout):
+                pass
+        error = raised.exception
+        self.assertEqual(error.code(), grpc.StatusCode.UNAVAILABLE, error.details())
+        await_true("blocks are free", self.cluster.all_blocks_free, 5 * PATIENCE)
+        self.proxy.harm = None
+        self.assertEqual(self.cluster.generate(request).said(), expected)
+
+    def test_a_flipped_bit_ends_in_an_error_never_in_another_answer(self):
+        self.failed_then_recovers("flip")
+
+    def test_a_connection_that_is_cut_ends_in_an_error(self):
+        self.failed_then_recovers("cut")
+
+    def test_a_peer_that_takes_nothing_more_is_given_up(self):
+        self.failed_then_recovers("stall", timeout=10 * PATIENCE)
+
+
+if __name__ == "__main__":
+    unittest.main()
