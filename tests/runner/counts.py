@@ -55,16 +55,6 @@ def unittest(output):
     return Counts(max(0, int(match.group(1)) - failed - skipped), failed, skipped, problems)
 
 
-def cargo(output):
-    """Sums the `test result:` lines of `cargo test`."""
-    counts = Counts(problems=re.findall(r"^test (\S+) \.\.\. FAILED$", output, re.MULTILINE))
-    for line in re.findall(r"^test result: .*$", output, re.MULTILINE):
-        counts.passed += first_int(r"(\d+) passed", line)
-        counts.failed += first_int(r"(\d+) failed", line)
-        counts.skipped += first_int(r"(\d+) ignored", line)
-    return counts
-
-
 def ctest(report):
     """Reads the JUnit file that `ctest --output-junit` wrote. A program counts its cases, or
     itself where it has none to tell of; one that died midway counts as a failure more."""
@@ -72,8 +62,10 @@ def ctest(report):
     for case in ElementTree.parse(report).getroot().iter("testcase"):
         name, status = case.get("name"), case.get("status")
         output = case.findtext("system-out") or ""
-        if status in ("disabled", "notrun"):
+        if status == "disabled":
             counts = Counts(skipped=1)
+        elif status == "notrun":
+            counts = failure("did not run")
         else:
             counts = googletest(output) or unittest(output)
             if counts is None:

@@ -10,7 +10,6 @@ from counts import Counts, failure
 # The order is by how soon a step tells something.
 ALL = {
     "lint": steps.lint,
-    "text": steps.text,
     "asan": steps.asan,
     "fuzz": steps.fuzz,
     "tsan": steps.tsan,
