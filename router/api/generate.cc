@@ -60,9 +60,11 @@ absl::StatusOr<std::vector<Deltas>> MakeDeltas(const Job& job) {
   return out;
 }
 
+// Workers know the request by an id of our own, since it names the handoff: a client may use one id
+// twice, and so may the clients of two routers.
 wv1::Submit MakeSubmit(const Job& job, const Prompt& prompt, const iv1::SamplingParams& sampling) {
   wv1::Submit submit;
-  submit.set_request_id(job.relay->request_id());
+  submit.set_request_id(NewRandomId());
   submit.mutable_prompt_ids()->Add(prompt.ids.begin(), prompt.ids.end());
   *submit.mutable_sampling() = sampling;
   *submit.mutable_stopping() = job.request.stopping();

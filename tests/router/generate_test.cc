@@ -52,7 +52,7 @@ TEST_F(GenerateTest, StreamsEachTokenAsItComes) {
   EXPECT_EQ(first.start().prompt_tokens(), 2u);
   EXPECT_EQ(first.start().model(), "bytes");
   EXPECT_EQ(first.start().model_revision(), "weights");
-  EXPECT_EQ(first.start().request_id(), submit.request_id());
+  EXPECT_FALSE(first.start().request_id().empty());
 
   one_->Send(submit.handle(), {.first_index = 1, .ids = Bytes("b")});
   EXPECT_EQ(call->Next().outputs(0).text(), "b");
@@ -97,6 +97,24 @@ TEST_F(GenerateTest, SplitForwardsTheFirstTokenFromThePrefillWorkerAndDropsItsRe
   EXPECT_EQ(end.serving().kv_bytes(), 4711u);
   EXPECT_EQ(end.serving().prefill_worker(), prefill_->address());
   EXPECT_EQ(end.serving().decode_worker(), decode_->address());
+}
+
+TEST_F(GenerateTest, WorkersGetAnIdOfTheRoutersOwnSoThatAClientMayUseItsIdAgain) {
+  StartUnified();
+  iv1::GenerateRequest request = TextRequest("Hi", 1);
+  request.set_request_id("mine");
+  std::vector<std::string> ids;
+  for (int i = 0; i < 2; ++i) {
+    auto call = router_->Generate(request);
+    const wv1::Submit submit = one_->NextSubmit();
+    ids.push_back(submit.request_id());
+    one_->Send(submit.handle(), {.first_index = 0, .ids = Bytes("a"), .finish = true});
+    const Answer answer = call->Rest();
+    ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
+    EXPECT_EQ(answer.Joined().start().request_id(), "mine");
+  }
+  EXPECT_NE(ids[0], "mine");
+  EXPECT_NE(ids[0], ids[1]);
 }
 
 TEST_F(GenerateTest, TokensOfTheDecodeWorkerWaitForTheLogprobsThatOnlyThePrefillWorkerHas) {
