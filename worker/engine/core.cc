@@ -76,12 +76,16 @@ absl::Status EngineCore::CheckSubmit(SessionId session, const EngineRequest& req
   if (request.role == Role::kDecode && parts_.receiver == nullptr) {
     return absl::FailedPreconditionError("this worker does not take KV over");
   }
-  const uint64_t tokens = uint64_t{request.prompt.size()} + request.max_tokens;
-  const uint64_t blocks = (tokens + limits_.block_tokens - 1) / limits_.block_tokens;
+  if (HandoffTaken(request.role, {request.request_id, request.attempt})) {
+    return absl::AlreadyExistsError(absl::StrCat("a handoff of request ", request.request_id,
+                                                 ", attempt ", request.attempt, ", is here"));
+  }
+  const uint64_t blocks = BlocksNeeded(request, limits_.block_tokens);
   if (blocks > parts_.pool->blocks()) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("prompt and max_tokens need ", blocks, " KV blocks of ", limits_.block_tokens,
-                     " tokens, and this worker has ", parts_.pool->blocks(), " in all"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        request.role == Role::kPrefill ? "the prompt's tokens" : "prompt and max_tokens", " need ",
+        blocks, " KV blocks of ", limits_.block_tokens, " tokens, and this worker has ",
+        parts_.pool->blocks(), " in all"));
   }
   if (request.deadline <= parts_.clock->Now()) {
     return absl::DeadlineExceededError("the deadline passed before the request could start");
@@ -117,6 +121,16 @@ Sequence* EngineCore::FindHeld(uint64_t id) {
   return it == held_.end() ? nullptr : it->get();
 }
 
+bool EngineCore::HandoffTaken(Role role, const HandoffKey& key) const {
+  if (role == Role::kUnified) return false;
+  const auto same = [&](const std::unique_ptr<Sequence>& s) {
+    return s->request().role == role && s->state() != SequenceState::kFinished &&
+           s->handoff_key() == key;
+  };
+  return std::any_of(waiting_.begin(), waiting_.end(), same) ||
+         std::any_of(held_.begin(), held_.end(), same);
+}
+
 void EngineCore::Cancel(SessionId session, uint64_t handle) {
   Sequence* sequence = Find(session, handle);
   if (sequence == nullptr) return;
@@ -135,6 +149,7 @@ void EngineCore::Reassign(SessionId session, uint64_t handle, uint32_t attempt, 
   Sequence* sequence = Find(session, handle);
   if (sequence == nullptr || sequence->request().role != Role::kPrefill) return;
   if (attempt <= sequence->request().attempt) return;
+  if (HandoffTaken(Role::kPrefill, {sequence->request().request_id, attempt})) return;
   const bool begun = sequence->state() != SequenceState::kWaiting;
   if (begun) AbandonHandoff(*sequence);
   sequence->Reassign(attempt, std::move(peer));
@@ -145,7 +160,9 @@ void EngineCore::Reassign(SessionId session, uint64_t handle, uint32_t attempt, 
       parts_.sender->LayerReady(sequence->handoff_key(), layer, sequence->computed());
     }
   }
-  if (sequence->state() == SequenceState::kSending) SendFirstToken(*sequence);
+  if (sequence->state() != SequenceState::kSending) return;
+  sequence->handoff_began = parts_.clock->Now();
+  SendFirstToken(*sequence);
 }
 
 EngineLoad EngineCore::load() const {

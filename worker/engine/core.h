@@ -30,7 +30,7 @@ struct EngineOptions {
   uint32_t max_batch_tokens = 512;  // rows of a step: >= max_sequences + block_tokens
   absl::Duration queue_timeout = absl::Seconds(30);      // longest wait for blocks
   absl::Duration step_target = absl::Milliseconds(250);  // prompts are cut to keep steps this short
-  absl::Duration handoff_timeout = absl::Seconds(120);   // from admission to the end of the handoff
+  absl::Duration handoff_timeout = absl::Seconds(120);   // from the prompt's end to the handoff's
 };
 
 class EngineCore;
@@ -101,6 +101,8 @@ class EngineCore {
   absl::Status CheckSubmit(SessionId session, const EngineRequest& request) const;
   Sequence* Find(SessionId session, uint64_t handle);
   Sequence* FindHeld(uint64_t id);
+  // Whether another sequence sends or receives under this name, or may still be touched by it.
+  bool HandoffTaken(Role role, const HandoffKey& key) const;
 
   // core_step.cc: one round.
   void ExpireWaiting(absl::Time now);
@@ -109,6 +111,7 @@ class EngineCore {
   Plan MakeNextPlan();
   uint32_t BudgetTokens() const;
   void Admit(uint32_t count);
+  void CleanBlocks(Sequence& sequence, uint32_t rows);
   void RunBatch(const Plan& plan);
   void TakeRows(const Run& run, absl::Span<const float> logits);
   void GatherPromptLogprobs(const Run& run, uint32_t from, absl::Span<const float> logits);

@@ -71,11 +71,10 @@ void EngineCore::Retire(Sequence& sequence, SequenceEnd end) {
 void EngineCore::BeginHandoff(Sequence& sequence) {
   const uint32_t tokens = sequence.prompt_tokens();
   const uint32_t used = (tokens + limits_.block_tokens - 1) / limits_.block_tokens;
-  const absl::Time deadline =
-      std::min(sequence.request().deadline, parts_.clock->Now() + options_.handoff_timeout);
   ++sequence.open_handoffs;
   parts_.sender->Begin(sequence.handoff_key(), sequence.request().peer, tokens,
-                       {sequence.blocks.begin(), sequence.blocks.begin() + used}, deadline,
+                       {sequence.blocks.begin(), sequence.blocks.begin() + used},
+                       sequence.request().deadline,
                        [post = post_, id = sequence.id(),
                         attempt = sequence.request().attempt](absl::StatusOr<HandoffSent> sent) {
                          post([id, attempt, sent = std::move(sent)](EngineCore& core) mutable {
@@ -84,16 +83,17 @@ void EngineCore::BeginHandoff(Sequence& sequence) {
                        });
 }
 
+// No timer but the request's deadline: how long the prompt waits at the other worker is not known
+// here. Once the sender has reserved, its lease covers its death; before, the router does.
 void EngineCore::ExpectHandoff(Sequence& sequence) {
   const uint32_t tokens = sequence.prompt_tokens();
   const uint32_t used = (tokens + limits_.block_tokens - 1) / limits_.block_tokens;
-  const absl::Time deadline =
-      std::min(sequence.request().deadline, parts_.clock->Now() + options_.handoff_timeout);
   ++sequence.open_handoffs;
   sequence.handoff_began = parts_.clock->Now();
+  sequence.clean_blocks = used;  // the handoff writes them whole
   parts_.receiver->Expect(
       sequence.handoff_key(), tokens, {sequence.blocks.begin(), sequence.blocks.begin() + used},
-      /*held_blocks=*/0, deadline,
+      /*held_blocks=*/0, sequence.request().deadline,
       [post = post_, id = sequence.id()](absl::StatusOr<HandoffReceived> received) {
         post([id, received = std::move(received)](EngineCore& core) mutable {
           core.OnReceived(id, std::move(received));

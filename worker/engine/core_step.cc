@@ -9,6 +9,12 @@
 
 namespace tandem {
 
+namespace {
+
+constexpr uint32_t kUnmeasuredRows = 64;  // of a step's prompts before any speed is known
+
+}  // namespace
+
 // Tells the senders, between the layers of a batch, how much KV is ready.
 class EngineCore::LayerRelay final : public LayerObserver {
  public:
@@ -45,10 +51,12 @@ void EngineCore::ExpireWaiting(absl::Time now) {
       return absl::DeadlineExceededError("the deadline passed before the request could start");
     }
     if (now - sequence.arrived() < options_.queue_timeout) return absl::OkStatus();
+    const bool all_run = held_.size() >= limits_.max_sequences;
     return absl::UnavailableError(absl::StrCat(
-        "no KV blocks became free within ", absl::FormatDuration(options_.queue_timeout), ": ",
-        waiting_.size(), " requests wait, ", parts_.pool->free_blocks(), " of ",
-        parts_.pool->blocks(), " blocks are free"));
+        all_run ? "none of the running requests ended" : "too few KV blocks became free",
+        " within ", absl::FormatDuration(options_.queue_timeout), ": ", waiting_.size(),
+        " requests wait, ", held_.size(), " of at most ", limits_.max_sequences, " run, ",
+        parts_.pool->free_blocks(), " of ", parts_.pool->blocks(), " blocks are free"));
   };
   std::erase_if(waiting_, [&](const std::unique_ptr<Sequence>& sequence) {
     const absl::Status status = status_of(*sequence);
@@ -59,7 +67,16 @@ void EngineCore::ExpireWaiting(absl::Time now) {
 
 void EngineCore::ExpireHeld(absl::Time now) {
   for (const auto& sequence : held_) {
-    if (sequence->ended() || sequence->request().deadline > now) continue;
+    if (sequence->ended()) continue;
+    if (sequence->state() == SequenceState::kSending &&
+        now - sequence->handoff_began >= options_.handoff_timeout) {
+      EndWithError(*sequence,
+                   absl::DeadlineExceededError(absl::StrCat(
+                       "handoff to ", sequence->request().peer, ": not over within ",
+                       absl::FormatDuration(options_.handoff_timeout), " of the prompt's end")));
+      continue;
+    }
+    if (sequence->request().deadline > now) continue;
     EndWithError(*sequence, absl::DeadlineExceededError(absl::StrCat(
                                 "the deadline passed while ", NameOf(sequence->state()), ", after ",
                                 sequence->produced(), " output tokens")));
@@ -75,7 +92,8 @@ ScheduleEntry EngineCore::EntryOf(const Sequence& sequence) const {
   const bool wanted =
       !sequence.paused && session != sessions_.end() && !session->second.sink->congested();
   if (sequence.state() == SequenceState::kWaiting) {
-    entry.blocks_needed = sequence.BlocksNeeded(limits_.block_tokens);
+    entry.blocks_needed =
+        static_cast<uint32_t>(BlocksNeeded(sequence.request(), limits_.block_tokens));
     entry.prefilling = true;
     entry.runnable = wanted && sequence.request().role != Role::kDecode;
   } else {
@@ -97,10 +115,11 @@ Plan EngineCore::MakeNextPlan() {
       {limits_, held_entries_, waiting_entries_, parts_.pool->free_blocks(), BudgetTokens()});
 }
 
-// As many rows as the measured speed computes within step_target; all until there is a measurement.
+// As many rows as the measured speed computes within step_target; few until there is a measurement.
 uint32_t EngineCore::BudgetTokens() const {
+  if (prefill_rate_.Last() <= 0) return std::min(kUnmeasuredRows, options_.max_batch_tokens);
   const double rows = prefill_rate_.Last() * absl::ToDoubleSeconds(options_.step_target);
-  if (rows <= 0 || rows >= options_.max_batch_tokens) return options_.max_batch_tokens;
+  if (rows >= options_.max_batch_tokens) return options_.max_batch_tokens;
   return static_cast<uint32_t>(rows);
 }
 
@@ -108,10 +127,9 @@ void EngineCore::Admit(uint32_t count) {
   for (uint32_t i = 0; i < count; ++i) {
     std::unique_ptr<Sequence> sequence = std::move(waiting_.front());
     waiting_.pop_front();
-    sequence->blocks.resize(sequence->BlocksNeeded(limits_.block_tokens));
+    sequence->blocks.resize(BlocksNeeded(sequence->request(), limits_.block_tokens));
     TANDEM_CHECK(parts_.pool->Acquire(absl::MakeSpan(sequence->blocks)).ok(),
                  "the plan counted on blocks that are not free");
-    for (const BlockId block : sequence->blocks) parts_.model->kv()->Clear(block);
     held_.push_back(std::move(sequence));
     Sequence& admitted = *held_.back();
     if (admitted.request().role == Role::kDecode) {
@@ -121,6 +139,16 @@ void EngineCore::Admit(uint32_t count) {
       admitted.Enter(SequenceState::kPrefilling);
       if (admitted.request().role == Role::kPrefill) BeginHandoff(admitted);
     }
+  }
+}
+
+// Blocks are cleared right before their first row is computed: all at once at admission would keep
+// the others waiting.
+void EngineCore::CleanBlocks(Sequence& sequence, uint32_t rows) {
+  const uint32_t used =
+      (sequence.computed() + rows + limits_.block_tokens - 1) / limits_.block_tokens;
+  for (; sequence.clean_blocks < used; ++sequence.clean_blocks) {
+    parts_.model->kv()->Clear(sequence.blocks[sequence.clean_blocks]);
   }
 }
 
@@ -135,6 +163,7 @@ void EngineCore::RunBatch(const Plan& plan) {
     const bool prefilling = sequence.state() == SequenceState::kPrefilling;
     if (prefilling && sequence.request().prompt_logprobs) logits = BatchBuilder::Logits::kAll;
     (prefilling ? prefill_rows : decode_rows) += work.rows;
+    CleanBlocks(sequence, work.rows);
     const uint32_t first_logits =
         batch_.Add(sequence.NextTokens(work.rows), sequence.computed(), sequence.blocks, logits);
     runs_.push_back({&sequence, work.rows, first_logits, logits});
@@ -201,6 +230,7 @@ void EngineCore::TakeToken(Sequence& sequence, absl::Span<const float> row) {
   ReportToken(sequence, *token, std::move(logprobs), finish);
   if (request.role == Role::kPrefill) {
     sequence.told_finish = finish;
+    sequence.handoff_began = parts_.clock->Now();
     sequence.Enter(SequenceState::kSending);
     SendFirstToken(sequence);
   } else if (finish) {

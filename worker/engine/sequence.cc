@@ -49,6 +49,11 @@ absl::string_view NameOf(SequenceState state) {
   return "?";
 }
 
+uint64_t BlocksNeeded(const EngineRequest& request, uint32_t block_tokens) {
+  const uint64_t output = request.role == Role::kPrefill ? 0 : request.max_tokens;
+  return (request.prompt.size() + output + block_tokens - 1) / block_tokens;
+}
+
 Sequence::Sequence(uint64_t id, SessionId session, EngineRequest request, absl::Time arrived)
     : id_(id),
       session_(session),
@@ -80,11 +85,6 @@ std::optional<SequenceFinish> Sequence::Append(int32_t token) {
   const std::optional<SequenceFinish> finish = FinishWith(token);
   tokens_.push_back(token);
   return finish;
-}
-
-uint32_t Sequence::BlocksNeeded(uint32_t block_tokens) const {
-  const uint64_t tokens = uint64_t{prompt_tokens()} + request_.max_tokens;
-  return static_cast<uint32_t>((tokens + block_tokens - 1) / block_tokens);
 }
 
 void Sequence::Reassign(uint32_t attempt, std::string peer) {

@@ -22,6 +22,9 @@ enum class SequenceState : uint8_t {
 };
 absl::string_view NameOf(SequenceState state);
 
+// Blocks of a request's whole need: of the prompt, and of the output where it decodes.
+uint64_t BlocksNeeded(const EngineRequest& request, uint32_t block_tokens);
+
 // One request in the engine: its state, tokens and blocks. docs/ENGINE.md has the state table.
 //   units   positions and counts are in tokens
 //   errors  a transition that the table does not have is our bug and aborts
@@ -60,14 +63,12 @@ class Sequence {
   // Adds one output token. A value when it ends the output.
   std::optional<SequenceFinish> Append(int32_t token);
 
-  // Blocks of the whole need: ceil((prompt + max_tokens) / block_tokens).
-  uint32_t BlocksNeeded(uint32_t block_tokens) const;
-
-  std::vector<BlockId> blocks;                      // held from admission to kFinished
-  std::vector<PositionLogprobs> prompt_logprobs;    // gathered while prefilling
-  std::optional<SequenceFinish> told_finish;        // kPrefill: the first token ended the output
-  uint32_t open_handoffs = 0;                       // begun, and `done` not yet called
-  absl::Time handoff_began = absl::InfinitePast();  // kDecode
+  std::vector<BlockId> blocks;                    // held from admission to kFinished
+  uint32_t clean_blocks = 0;                      // hold nothing of the last owner, from the first
+  std::vector<PositionLogprobs> prompt_logprobs;  // gathered while prefilling
+  std::optional<SequenceFinish> told_finish;      // kPrefill: the first token ended the output
+  uint32_t open_handoffs = 0;                     // begun, and `done` not yet called
+  absl::Time handoff_began = absl::InfinitePast();  // kDecode: expected; kPrefill: all is computed
   bool paused = false;
 
   // A prefill's handoff goes to another worker from now on.

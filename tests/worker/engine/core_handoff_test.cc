@@ -214,6 +214,69 @@ TEST(EngineHandoff, AReassignedPrefillIsNotComputedAgain) {
   }
 }
 
+TEST(EngineHandoff, ANameIsTakenUntilTheHandoffLetsGoOfTheBlocks) {
+  Pair pair;
+  pair.Submit(ToyRequest(1, 40, 8));
+  const auto submit_same = [&](uint64_t handle) {
+    EngineRequest same = ToyRequest(handle, 40, 8);
+    same.request_id = "r1";
+    pair.Submit(same);
+    for (CoreHarness* h : {&pair.prefill, &pair.decode}) {
+      EXPECT_THAT(h->sink->heard[handle].refusal,
+                  StatusIs(absl::StatusCode::kAlreadyExists, HasSubstr("request r1, attempt 0")));
+    }
+  };
+  submit_same(2);  // the first one waits
+  pair.prefill.Turn();
+  pair.decode.Turn();
+  submit_same(3);  // it runs
+  pair.prefill.core->Cancel(CoreHarness::kSession, 1);
+  pair.decode.core->Cancel(CoreHarness::kSession, 1);
+  submit_same(4);  // it closes
+  pair.handoff.Deliver();
+  pair.RunDry();
+  EngineRequest again = ToyRequest(5, 40, 8);
+  again.request_id = "r1";
+  pair.Submit(again);
+  pair.RunDry();
+  EXPECT_EQ(pair.decode.sink->heard[5].token_ids, ExpectedAnswer(again).token_ids);
+  pair.ExpectAllFree();
+}
+
+TEST(EngineHandoff, ItsTimeRunsFromThePromptsEndAndNotFromAdmission) {
+  Pair pair;
+  EngineRequest prefill = ToyRequest(1, 100, 8);
+  prefill.role = Role::kPrefill;
+  prefill.peer = "decode:1";
+  pair.prefill.Submit(prefill);
+  pair.prefill.Turn();
+  pair.prefill.clock.Advance(2 * pair.prefill.options.handoff_timeout);
+  pair.prefill.RunDry();
+  const Heard& heard = pair.prefill.sink->heard[1];
+  EXPECT_EQ(heard.token_ids.size(), 1u) << heard.error;
+  pair.prefill.clock.Advance(pair.prefill.options.handoff_timeout);
+  pair.prefill.Turn();
+  EXPECT_THAT(heard.error, StatusIs(absl::StatusCode::kDeadlineExceeded,
+                                    HasSubstr("handoff to decode:1: not over within 2m")));
+  pair.handoff.Deliver();
+  pair.prefill.Turn();
+  pair.ExpectAllFree();
+}
+
+TEST(EngineHandoff, BlocksAreOfThePromptOnlyHereAndCleanedBehindItThere) {
+  Pair pair;
+  pair.Submit(ToyRequest(1, 40, 60));
+  pair.prefill.Turn();
+  pair.decode.Turn();
+  EXPECT_EQ(pair.prefill.pool->blocks() - pair.prefill.pool->free_blocks(), 3u);
+  EXPECT_EQ(pair.decode.pool->blocks() - pair.decode.pool->free_blocks(), 7u);
+  pair.RunDry();
+  EXPECT_EQ(pair.prefill.model.kv()->cleared, 3u);
+  EXPECT_EQ(pair.decode.model.kv()->cleared, 4u) << "the handoff wrote the others whole";
+  EXPECT_EQ(pair.decode.sink->heard[1].token_ids, ExpectedAnswer(ToyRequest(1, 40, 60)).token_ids);
+  pair.ExpectAllFree();
+}
+
 TEST(EngineHandoff, RolesThatNeedAMissingPartAreRefused) {
   CoreHarness h;
   EngineRequest request = ToyRequest(1, 4, 4);

@@ -103,6 +103,31 @@ TEST(EngineCore, WhoDoesNotFitNowWaitsAndIsRefusedWhenItTakesTooLong) {
   ExpectAnswer(ToyRequest(1, 16, 48), h.sink->heard[1]);
 }
 
+TEST(EngineCore, WhoWaitsForAPlaceAndNotForBlocksIsToldSo) {
+  CoreHarness h({.blocks = 32}, {.max_sequences = 1, .max_batch_tokens = 64});
+  h.Submit(ToyRequest(1, 16, 48));
+  h.Submit(ToyRequest(2, 16, 48));
+  ASSERT_TRUE(h.Turn());
+  h.core->SetPaused(CoreHarness::kSession, 1, true);
+  h.clock.Advance(h.options.queue_timeout);
+  EXPECT_FALSE(h.Turn());
+  EXPECT_THAT(h.sink->heard[2].error,
+              StatusIs(absl::StatusCode::kUnavailable,
+                       AllOf(HasSubstr("none of the running"), HasSubstr("1 of at most 1 run"))));
+}
+
+TEST(EngineCore, ABlockIsClearedRightBeforeItsFirstRow) {
+  CoreHarness h({.blocks = 32}, {.max_sequences = 4, .max_batch_tokens = 32});
+  h.Submit(ToyRequest(1, 100, 200));  // 19 blocks
+  ASSERT_TRUE(h.Turn());
+  EXPECT_EQ(h.model.kv()->cleared, 2u) << "32 rows";
+  for (int i = 0; i < 3; ++i) ASSERT_TRUE(h.Turn());
+  EXPECT_EQ(h.model.kv()->cleared, 7u) << "100 rows";
+  h.RunDry();
+  ExpectAnswer(ToyRequest(1, 100, 200), h.sink->heard[1]);
+  EXPECT_EQ(h.model.kv()->cleared, 19u) << "once each";
+}
+
 TEST(EngineCore, AFullQueueRefuses) {
   CoreHarness h({.blocks = 4}, {.max_sequences = 4, .max_queue = 2, .max_batch_tokens = 64});
   for (uint64_t handle = 1; handle <= 3; ++handle) h.Submit(ToyRequest(handle, 16, 48));
@@ -253,6 +278,16 @@ TEST(EngineCore, StepsStayNearTheTargetOnceTheSpeedIsKnown) {
   h.RunDry();
   EXPECT_LE(h.model.largest_batch, 50) << "250 ms at 5 ms a row";
   EXPECT_GE(h.model.largest_batch, 32);
+}
+
+TEST(EngineCore, TheFirstStepIsShortSinceNoSpeedIsKnown) {
+  CoreHarness h({.blocks = 64, .max_rows = 512, .per_row = absl::Milliseconds(3)},
+                {.max_sequences = 16, .max_batch_tokens = 512});
+  h.Submit(ToyRequest(1, 500, 1));
+  ASSERT_TRUE(h.Turn());
+  EXPECT_EQ(h.model.largest_batch, 64);
+  ASSERT_TRUE(h.Turn());
+  EXPECT_EQ(h.model.largest_batch, 80) << "250 ms at 3 ms a row, in whole blocks";
 }
 
 TEST(EngineCore, OptionsThatCouldStallAreRefused) {

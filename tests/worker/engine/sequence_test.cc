@@ -61,10 +61,13 @@ TEST(SequenceDeathTest, OnlyTheTransitionsOfTheTableArePossible) {
 }
 
 TEST(Sequence, NeedsBlocksForPromptAndOutputRoundedUp) {
-  EXPECT_EQ(Make(1, 1).BlocksNeeded(16), 1u);
-  EXPECT_EQ(Make(15, 1).BlocksNeeded(16), 1u);
-  EXPECT_EQ(Make(16, 1).BlocksNeeded(16), 2u);
-  EXPECT_EQ(Make(100, 60).BlocksNeeded(16), 10u);
+  EXPECT_EQ(BlocksNeeded(ToyRequest(1, 1, 1), 16), 1u);
+  EXPECT_EQ(BlocksNeeded(ToyRequest(1, 15, 1), 16), 1u);
+  EXPECT_EQ(BlocksNeeded(ToyRequest(1, 16, 1), 16), 2u);
+  EXPECT_EQ(BlocksNeeded(ToyRequest(1, 100, 60), 16), 10u);
+  EngineRequest prefill = ToyRequest(1, 16, 1000);
+  prefill.role = Role::kPrefill;
+  EXPECT_EQ(BlocksNeeded(prefill, 16), 1u) << "the output is decoded elsewhere";
 }
 
 TEST(Sequence, AnOutputEndsAtAStopIdOrAtMaxTokens) {

@@ -57,6 +57,7 @@ absl::Span<uint8_t> ToyMemory::Slice(uint32_t layer, BlockId block) {
 }
 
 void ToyMemory::Clear(BlockId block) {
+  ++cleared;
   for (uint32_t layer = 0; layer < layout_.layers; ++layer) {
     const absl::Span<uint8_t> slice = Slice(layer, block);
     std::fill(slice.begin(), slice.end(), 0);

@@ -18,6 +18,7 @@ class ToyMemory final : public BlockMemory {
   uint32_t blocks() const override { return blocks_; }
   absl::Span<uint8_t> Slice(uint32_t layer, BlockId block) override;
   void Clear(BlockId block) override;
+  uint32_t cleared = 0;  // calls of Clear
 
  private:
   const KvLayout layout_;
@@ -42,7 +43,7 @@ class ToyModel final : public Model {
 
   explicit ToyModel(const Options& options);
   const ModelSpec& spec() const override { return spec_; }
-  BlockMemory* kv() override { return &memory_; }
+  ToyMemory* kv() override { return &memory_; }
   int32_t max_rows() const override { return options_.max_rows; }
   int32_t max_logit_rows() const override { return options_.max_logit_rows; }
   absl::StatusOr<absl::Span<const float>> Forward(const Batch& batch,
