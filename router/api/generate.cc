@@ -102,6 +102,7 @@ absl::Status Prepare(const Job& job) {
   if (job.relay->ended()) return absl::OkStatus();  // the client left while this waited
   const PromptLimits limits = {.max_prompt_bytes = job.api.max_prompt_bytes,
                                .max_context = job.model->max_context,
+                               .worker_tokens = job.model->worker_tokens,
                                .vocabulary = job.model->facts->vocabulary,
                                .default_max_tokens = job.api.default_max_tokens};
   ASSIGN_OR_RETURN(const Prompt prompt,

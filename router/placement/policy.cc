@@ -56,9 +56,7 @@ bool Serves(const WorkerFacts& facts, const PlacementCall& call) {
   return facts.model == call.model && facts.revision == call.revision;
 }
 
-uint64_t Capacity(const WorkerFacts& facts) {
-  return std::min<uint64_t>(facts.max_context, uint64_t{facts.blocks} * facts.block_tokens);
-}
+uint64_t Need(const PlacementCall& call) { return uint64_t{call.prompt_tokens} + call.max_tokens; }
 
 bool Interchangeable(const WorkerFacts& prefill, const WorkerFacts& decode) {
   return !decode.handoff_address.empty() && prefill.kv_abi == decode.kv_abi &&
@@ -75,22 +73,20 @@ void SortByLoad(absl::Span<const WorkerView> workers, std::vector<size_t>* indic
 
 struct Candidates {
   std::vector<size_t> unified, prefill, decode;  // ready and large enough
-  size_t of_model = 0;                           // in whatever state
   size_t ready = 0;
-  uint64_t largest = 0;  // tokens that the largest ready one can hold
+  uint64_t largest = 0;  // tokens that the largest one can hold, ready or expected back
 };
 
 Candidates Sift(absl::Span<const WorkerView> workers, const PlacementCall& call) {
-  const uint64_t need = uint64_t{call.prompt_tokens} + call.max_tokens;
   Candidates out;
   for (size_t i = 0; i < workers.size(); ++i) {
     const WorkerFacts& facts = *workers[i].facts;
     if (!Serves(facts, call)) continue;
-    ++out.of_model;
+    if (facts.state == WorkerState::kIncompatible) continue;
+    out.largest = std::max(out.largest, Capacity(facts));
     if (facts.state != WorkerState::kReady) continue;
     ++out.ready;
-    out.largest = std::max(out.largest, Capacity(facts));
-    if (need > Capacity(facts)) continue;
+    if (Need(call) > Capacity(facts)) continue;
     switch (facts.role) {
       case WorkerRole::kUnified:
         out.unified.push_back(i);
@@ -122,17 +118,21 @@ std::optional<Placement> PickPair(absl::Span<const WorkerView> workers, const Ca
 
 absl::Status NothingFits(absl::Span<const WorkerView> workers, const PlacementCall& call,
                          const Candidates& from) {
-  if (from.ready > 0) {
+  if (from.ready > 0 && Need(call) > from.largest) {
     return absl::InvalidArgumentError(absl::StrCat(
         "prompt of ", call.prompt_tokens, " tokens and max_tokens of ", call.max_tokens,
-        " need room for ", uint64_t{call.prompt_tokens} + call.max_tokens,
-        " tokens; the largest worker of ", call.model, " has room for ", from.largest));
+        " need room for ", Need(call), " tokens; the largest worker of ", call.model,
+        " has room for ", from.largest));
   }
-  return absl::UnavailableError(
-      absl::StrCat("no worker is ready for ", call.model, "; tried: ", DescribeWorkers(workers)));
+  return absl::UnavailableError(absl::StrCat("no worker is ready for ", Need(call), " tokens of ",
+                                             call.model, "; tried: ", DescribeWorkers(workers)));
 }
 
 }  // namespace
+
+uint64_t Capacity(const WorkerFacts& facts) {
+  return std::min<uint64_t>(facts.max_context, uint64_t{facts.blocks} * facts.block_tokens);
+}
 
 absl::StatusOr<Placement> Pick(absl::Span<const WorkerView> workers, const PlacementCall& call) {
   const Candidates from = Sift(workers, call);

@@ -24,12 +24,16 @@ struct Placement {
   std::optional<size_t> prefill;  // another worker; absent: `decode` runs the prompt too
 };
 
+// Tokens of prompt and output together that one request may have on this worker.
+uint64_t Capacity(const WorkerFacts& facts);
+
 // Chooses the workers of one request: the least loaded decode worker that has a prefill partner
 // with an interchangeable KV cache, and the least loaded of these partners; where no such pair is,
 // the least loaded single worker, one of role "unified" first. Pure: equal input, equal choice.
 //   units   load is in predicted tokens
-//   errors  InvalidArgument when every worker of the model is too small for the request, ever;
-//           Unavailable when none is ready, naming each worker of the model and its state
+//   errors  InvalidArgument when every worker of the model is too small for the request, also those
+//           that are away for now; Unavailable when none that is large enough is ready, naming each
+//           worker and its state
 absl::StatusOr<Placement> Pick(absl::Span<const WorkerView> workers, const PlacementCall& call);
 
 // "10.0.0.1:9100 (prefill): lost, no heartbeat for 3s; ..." for error messages and logs; at most

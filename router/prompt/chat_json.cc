@@ -2,10 +2,14 @@
 
 #include <google/protobuf/struct.pb.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 #include <string>
 
+#include "absl/strings/str_cat.h"
+#include "base/grpc_status.h"
+#include "base/status.h"
 #include "nlohmann/json.hpp"
 
 namespace tandem {
@@ -14,14 +18,46 @@ namespace {
 namespace iv1 = inference::v1;
 using Json = nlohmann::ordered_json;
 
+constexpr int kMaxDepth = 64;                          // of arguments: what writes JSON recurses
 constexpr double kExactIntegers = 9007199254740992.0;  // 2^53
 
 std::string Dump(const Json& json) {
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
+// How deep arrays and objects nest in `text`: exact where it is valid JSON.
+int Depth(absl::string_view text) {
+  int depth = 0;
+  int deepest = 0;
+  bool quoted = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (c == '"') quoted = !quoted;
+    if (quoted && c == '\\') ++i;
+    if (quoted) continue;
+    if (c == '[' || c == '{') deepest = std::max(deepest, ++depth);
+    if (c == ']' || c == '}') --depth;
+  }
+  return deepest;
+}
+
+absl::Status CheckDepth(const iv1::ChatInput& chat) {
+  for (int i = 0; i < chat.messages_size(); ++i) {
+    for (int j = 0; j < chat.messages(i).tool_calls_size(); ++j) {
+      const int depth = Depth(chat.messages(i).tool_calls(j).arguments());
+      if (depth <= kMaxDepth) continue;
+      const std::string field =
+          absl::StrCat("chat.messages[", i, "].tool_calls[", j, "].arguments");
+      const std::string why = absl::StrCat("it nests ", depth, " deep; at most ", kMaxDepth);
+      return WithFieldViolation(absl::InvalidArgumentError(absl::StrCat(field, ": ", why)), field,
+                                why);
+    }
+  }
+  return absl::OkStatus();
+}
+
 // Keys in alphabetical order: a protobuf map has none of its own. Protobuf's parser bounds the
-// depth.
+// depth: 100 messages, at least 2 for each level.
 Json ToJson(const google::protobuf::Value& value) {
   switch (value.kind_case()) {
     case google::protobuf::Value::kNumberValue: {
@@ -88,7 +124,8 @@ Json ToJson(const iv1::Tool& tool) {
 
 }  // namespace
 
-ChatRequest ToChatRequest(const iv1::ChatInput& chat) {
+absl::StatusOr<ChatRequest> ToChatRequest(const iv1::ChatInput& chat) {
+  RETURN_IF_ERROR(CheckDepth(chat));
   ChatRequest out;
   Json messages = Json::array();
   for (const iv1::ChatMessage& message : chat.messages()) messages.push_back(ToJson(message));

@@ -33,10 +33,9 @@ absl::StatusOr<RenderedPrompt> Render(const TextModel& model, const iv1::ChatInp
   if (model.chat_template == nullptr) {
     return Wrong("chat", "the model has no chat template; send `text` or `token_ids`");
   }
-  size_t input_bytes = 0;
-  for (const iv1::ChatMessage& message : chat.messages()) input_bytes += message.content().size();
-  RETURN_IF_ERROR(CheckBytes(input_bytes, max_bytes, "chat.messages"));
-  ChatRequest request = ToChatRequest(chat);
+  // All of it, since a template may write tool calls, tools and variables too.
+  RETURN_IF_ERROR(CheckBytes(chat.ByteSizeLong(), max_bytes, "chat"));
+  ASSIGN_OR_RETURN(ChatRequest request, ToChatRequest(chat));
   request.special_tokens = model.special_tokens;
   request.now = now;
   absl::StatusOr<RenderedPrompt> rendered = model.chat_template->Render(request, *model.tokenizer);
@@ -94,6 +93,15 @@ std::string InputField(const iv1::GenerateRequest& request) {
   return request.has_text() ? "text" : "token_ids";
 }
 
+// As asked, else the default, which must not be what makes a request too large for its worker.
+uint32_t MaxTokens(const iv1::GenerateRequest& request, const PromptLimits& limits,
+                   size_t prompt_tokens) {
+  if (request.stopping().has_max_tokens()) return request.stopping().max_tokens();
+  const uint32_t usual = limits.default_max_tokens == 0 ? UINT32_MAX : limits.default_max_tokens;
+  if (prompt_tokens >= limits.worker_tokens) return usual;  // refused by placement, with numbers
+  return static_cast<uint32_t>(std::min<uint64_t>(usual, limits.worker_tokens - prompt_tokens));
+}
+
 }  // namespace
 
 absl::StatusOr<Prompt> MakePrompt(const TextModel& model, const iv1::GenerateRequest& request,
@@ -111,9 +119,7 @@ absl::StatusOr<Prompt> MakePrompt(const TextModel& model, const iv1::GenerateReq
                                      limits.max_context, ", one of them for the answer"));
   }
   const uint32_t left = limits.max_context - static_cast<uint32_t>(out.ids.size());
-  uint32_t wanted = limits.default_max_tokens == 0 ? left : limits.default_max_tokens;
-  if (request.stopping().has_max_tokens()) wanted = request.stopping().max_tokens();
-  out.max_tokens = std::min(wanted, left);
+  out.max_tokens = std::min(MaxTokens(request, limits, out.ids.size()), left);
   return out;
 }
 

@@ -11,17 +11,20 @@
 namespace tandem {
 
 struct PromptLimits {
-  size_t max_prompt_bytes = 8 << 20;  // after the template
+  size_t max_prompt_bytes = 8 << 20;  // of a chat, and of what its template writes
   uint32_t max_context = 0;           // tokens of prompt and output together
+  // Tokens of prompt and output that the model's largest worker has room for.
+  uint64_t worker_tokens = UINT64_MAX;
   uint32_t vocabulary = 0;
-  uint32_t default_max_tokens = 1024;  // 0: what is left of the context
+  uint32_t default_max_tokens = 1024;  // 0: what there is room for
 };
 
 // A request's input as tokens.
 struct Prompt {
   std::vector<int32_t> ids;
-  uint32_t max_tokens = 0;  // what the request may produce: as asked, or the default, capped by
-                            // what is left of the context
+  // What the request may produce, within what is left of the context: as asked, or else the default
+  // within the room of the model's largest worker.
+  uint32_t max_tokens = 0;
 };
 
 // Renders, tokenises, truncates and checks the input of a request. Look-alikes of special tokens in

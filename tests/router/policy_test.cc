@@ -90,6 +90,18 @@ TEST(Policy, ANeedThatNoWorkerCanMeetIsTheRequestsFault) {
                        AllOf(HasSubstr("1100 tokens"), HasSubstr("room for 1000"))));
 }
 
+TEST(Policy, ANeedThatAWorkerCanMeetOnceItIsBackIsNotTheRequestsFault) {
+  const auto pick = [](WorkerState larger) {
+    return Pick(Views({{'u', 0, "a", WorkerState::kReady, "m", 100}, {'u', 0, "a", larger}}),
+                {"m", "r", 100, 100});
+  };
+  EXPECT_THAT(pick(WorkerState::kLost),
+              StatusIs(absl::StatusCode::kUnavailable,
+                       AllOf(HasSubstr("200 tokens"), HasSubstr("u1 (unified of m): lost"))));
+  EXPECT_THAT(pick(WorkerState::kIncompatible),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("room for 100")));
+}
+
 TEST(Policy, WithNoReadyWorkerEachIsNamedWithItsState) {
   EXPECT_THAT(
       Pick(Views({{'u', 0, "a", WorkerState::kLost}, {'d', 0, "a", WorkerState::kDraining}}),

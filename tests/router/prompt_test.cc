@@ -4,6 +4,7 @@
 #include <google/protobuf/text_format.h>
 #include <gtest/gtest.h>
 
+#include "absl/strings/str_replace.h"
 #include "router/prompt/chat_json.h"
 #include "router/prompt/deltas.h"
 #include "tests/support/byte_tokenizer.h"
@@ -57,6 +58,15 @@ TEST(Prompt, MaxTokensIsAsAskedOrTheDefaultAndFitsTheContext) {
   EXPECT_EQ(Make(Parse(R"(text: "abc")"), open)->max_tokens, 97u);
 }
 
+TEST(Prompt, TheDefaultFitsTheLargestWorkerAndWhatWasAskedForStands) {
+  PromptLimits limits = kLimits;
+  limits.worker_tokens = 32;
+  EXPECT_EQ(Make(Parse(R"(text: "abc")"), limits)->max_tokens, 29u);
+  limits.default_max_tokens = 0;
+  EXPECT_EQ(Make(Parse(R"(text: "abc")"), limits)->max_tokens, 29u);
+  EXPECT_EQ(Make(Parse(R"(text: "abc" stopping { max_tokens: 40 })"), limits)->max_tokens, 40u);
+}
+
 TEST(Prompt, TheContextHasToHoldThePromptAndOneToken) {
   iv1::GenerateRequest request;
   request.set_text(std::string(99, 'a'));
@@ -93,6 +103,19 @@ TEST(Prompt, ARenderedPromptHasALimitToo) {
   request.mutable_chat()->mutable_messages(0)->set_content(std::string(990, 'a'));
   EXPECT_THAT(Make(request),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("at most 1000")));
+}
+
+TEST(Prompt, AllThatAChatHoldsCountsTowardsItsLimit) {
+  const std::string large(1000, 'a');
+  for (const std::string part :
+       {R"(messages { role: "user" reasoning: "$" })",
+        R"(messages { role: "user" tool_calls { name: "f" arguments: "$" } })",
+        R"(messages { role: "user" } tools { name: "f" description: "$" })",
+        R"(messages { role: "user" } template_variables { fields { key: "$" value {} } })"}) {
+    SCOPED_TRACE(part);
+    EXPECT_THAT(Make(Parse("chat {" + absl::StrReplaceAll(part, {{"$", large}}) + "}")),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("chat: the prompt has")));
+  }
 }
 
 TEST(Prompt, SamplingTakesTheRequestThenTheModelThenTheDefault) {
@@ -144,7 +167,7 @@ TEST(TextModel, ATokenizerWithMoreIdsThanTheModelIsRefused) {
 }
 
 TEST(ChatJson, FollowsTheShapesOfHuggingFaceTemplates) {
-  const ChatRequest request = ToChatRequest(Parse(R"(chat {
+  const ChatRequest request = *ToChatRequest(Parse(R"(chat {
         messages { role: "assistant" content: "c" reasoning: "r"
                    tool_calls { id: "1" name: "f" arguments: "{\"b\": 1, \"a\": 2}" }
                    tool_calls { name: "g" arguments: "not json" } }
@@ -154,7 +177,7 @@ TEST(ChatJson, FollowsTheShapesOfHuggingFaceTemplates) {
         template_variables { fields { key: "n" value { number_value: 3 } }
                              fields { key: "b" value { bool_value: false } } }
         add_generation_prompt: false })")
-                                                .chat());
+                                                 .chat());
   EXPECT_EQ(request.messages_json,
             R"([{"role":"assistant","content":"c","reasoning_content":"r","tool_calls":[)"
             R"({"type":"function","function":{"name":"f","arguments":{"b":1,"a":2}},"id":"1"},)"
@@ -169,8 +192,40 @@ TEST(ChatJson, FollowsTheShapesOfHuggingFaceTemplates) {
 TEST(ChatJson, ToolsAreHiddenWhereTheModelMayNotCallThem) {
   EXPECT_EQ(
       ToChatRequest(Parse(R"(chat { tools { name: "f" } tool_choice { mode: MODE_NONE } })").chat())
-          .tools_json,
+          ->tools_json,
       "null");
+}
+
+iv1::ChatInput WithArguments(const std::string& arguments) {
+  iv1::ChatInput chat;
+  chat.add_messages()->add_tool_calls()->set_arguments("{}");
+  chat.mutable_messages(0)->add_tool_calls()->set_arguments(arguments);
+  return chat;
+}
+
+std::string Nested(size_t depth) { return std::string(depth, '[') + std::string(depth, ']'); }
+
+TEST(ChatJson, ArgumentsMayNestTo64) {
+  EXPECT_THAT(ToChatRequest(WithArguments(Nested(64))), IsOk());
+  EXPECT_THAT(ToChatRequest(WithArguments(R"("\"[)" + Nested(100) + '"')), IsOk());  // a string
+  for (const std::string& deep : {Nested(65), Nested(1 << 20), R"({"a\"]": )" + Nested(64) + "}"}) {
+    EXPECT_THAT(ToChatRequest(WithArguments(deep)),
+                StatusIs(absl::StatusCode::kInvalidArgument,
+                         AllOf(HasSubstr("chat.messages[0].tool_calls[1].arguments"),
+                               HasSubstr("at most 64"))));
+  }
+}
+
+// As deep as protobuf's parser lets it be.
+TEST(ChatJson, TheDeepestVariablesThatCanArriveAreWritten) {
+  iv1::ChatInput chat;
+  auto* fields = chat.mutable_template_variables();
+  for (int i = 0; i < 31; ++i) {
+    fields = (*fields->mutable_fields())["a"].mutable_struct_value();
+  }
+  iv1::ChatInput arrived;
+  ASSERT_TRUE(arrived.ParseFromString(chat.SerializeAsString()));
+  EXPECT_THAT(ToChatRequest(arrived)->variables_json, HasSubstr(R"({"a":{"a":{)"));
 }
 
 // The text of all pieces, with the index of the token at which the output ended, or -1.
