@@ -15,6 +15,8 @@ namespace {
 namespace wv1 = worker::v1;
 
 constexpr absl::Duration kStopWait = absl::Seconds(10);
+constexpr char kRetired[] = "no name leads to it any more";
+
 // Half to all of `pause`, so that routers do not reconnect in step.
 absl::Duration Jitter(absl::Duration pause) {
   return pause * (0.5 + 0.5 * static_cast<double>(RandomUint64() >> 11) / (uint64_t{1} << 53));
@@ -77,9 +79,9 @@ void WorkerSession::Tick() {
   if (connect) Connect();
 }
 
-void WorkerSession::Retire(bool retired) {
+bool WorkerSession::Retire(bool retired) {
   MutexLock lock(&mu_);
-  retired_ = retired;
+  return std::exchange(retired_, retired) != retired;
 }
 
 bool WorkerSession::Done() const {
@@ -89,7 +91,12 @@ bool WorkerSession::Done() const {
 
 WorkerView WorkerSession::View() const {
   MutexLock lock(&mu_);
-  return {facts_, reported_tokens_ + charged_tokens_};
+  const uint64_t tokens = reported_tokens_ + charged_tokens_;
+  if (!retired_ || facts_->state != WorkerState::kReady) return {facts_, tokens};
+  auto facts = std::make_shared<WorkerFacts>(*facts_);
+  facts->state = WorkerState::kDraining;
+  facts->detail = kRetired;
+  return {std::move(facts), tokens};
 }
 
 void WorkerSession::SetState(WorkerState state, const std::string& why) {
@@ -99,13 +106,13 @@ void WorkerSession::SetState(WorkerState state, const std::string& why) {
   facts_ = std::move(facts);
 }
 
-void WorkerSession::Drop(WorkerState state, const std::string& why) {
+void WorkerSession::Drop(WorkerState state, const std::string& why, const WorkerStream* only) {
   std::shared_ptr<WorkerStream> stream;
   Legs legs;
   {
     MutexLock lock(&mu_);
+    if (stream_ == nullptr || (only != nullptr && stream_.get() != only)) return;
     stream = std::exchange(stream_, nullptr);
-    if (stream == nullptr) return;
     legs = std::exchange(legs_, {});
     charged_tokens_ = 0;
     reported_tokens_ = 0;
@@ -123,12 +130,7 @@ void WorkerSession::Drop(WorkerState state, const std::string& why) {
 }
 
 void WorkerSession::OnEnd(const WorkerStream* from, absl::Status why) {
-  bool current = false;
-  {
-    MutexLock lock(&mu_);
-    current = stream_.get() == from;
-  }
-  if (current) Drop(WorkerState::kLost, std::string(why.message()));
+  Drop(WorkerState::kLost, std::string(why.message()), from);
   MutexLock lock(&mu_);
   if (--open_streams_ == 0) streams_gone_.NotifyAll();
 }
@@ -141,7 +143,7 @@ void WorkerSession::OnMessage(const WorkerStream* from, const wv1::SessionRespon
   }
   switch (message.message_case()) {
     case wv1::SessionResponse::kHello:
-      return OnHello(message.hello());
+      return OnHello(from, message.hello());
     case wv1::SessionResponse::kAccepted:
       return OnAccepted(message.accepted());
     case wv1::SessionResponse::kRefused:
@@ -158,15 +160,16 @@ void WorkerSession::OnMessage(const WorkerStream* from, const wv1::SessionRespon
   }
 }
 
-void WorkerSession::OnHello(const wv1::WorkerInfo& hello) {
+void WorkerSession::OnHello(const WorkerStream* from, const wv1::WorkerInfo& hello) {
   absl::StatusOr<WorkerFacts> facts = ReadHello(options_.address, hello);
   if (!facts.ok()) {
-    Drop(WorkerState::kIncompatible, std::string(facts.status().message()));
+    Drop(WorkerState::kIncompatible, std::string(facts.status().message()), from);
     return;
   }
   LogInfo("worker connected", {{"worker", options_.address}, {"model", facts->model}});
   {
     MutexLock lock(&mu_);
+    if (stream_.get() != from) return;  // dropped since its message was let in
     facts_ = std::make_shared<WorkerFacts>(*std::move(facts));
     backoff_ = options_.min_backoff;
   }
@@ -196,8 +199,8 @@ absl::StatusOr<uint64_t> WorkerSession::Submit(wv1::Submit submit, uint64_t char
   {
     MutexLock lock(&mu_);
     if (stream_ == nullptr || retired_ || facts_->state != WorkerState::kReady) {
-      return absl::UnavailableError(
-          absl::StrCat("worker ", options_.address, " is not ready: ", facts_->detail));
+      return absl::UnavailableError(absl::StrCat("worker ", options_.address, " is not ready: ",
+                                                 retired_ ? kRetired : facts_->detail.c_str()));
     }
     stream = stream_;
     handle = next_handle_++;

@@ -60,7 +60,8 @@ class WorkerSession final : public WorkerStream::Listener,
   void Tick() ABSL_LOCKS_EXCLUDED(mu_);
 
   // Whether new requests may go here and a broken session is made again; they may, until told.
-  void Retire(bool retired) ABSL_LOCKS_EXCLUDED(mu_);
+  // True when that is news: the caller calls on_change once it holds no lock.
+  bool Retire(bool retired) ABSL_LOCKS_EXCLUDED(mu_);
   // Retired, and nothing runs here any more.
   bool Done() const ABSL_LOCKS_EXCLUDED(mu_);
 
@@ -88,9 +89,11 @@ class WorkerSession final : public WorkerStream::Listener,
   using Legs = absl::flat_hash_map<uint64_t, Leg>;
 
   void Connect() ABSL_LOCKS_EXCLUDED(mu_);
-  // Ends the session in `state` and tells every leg.
-  void Drop(WorkerState state, const std::string& why) ABSL_LOCKS_EXCLUDED(mu_);
-  void OnHello(const worker::v1::WorkerInfo& hello) ABSL_LOCKS_EXCLUDED(mu_);
+  // Ends the session in `state` and tells every leg; with `only`, if that is still its stream.
+  void Drop(WorkerState state, const std::string& why, const WorkerStream* only = nullptr)
+      ABSL_LOCKS_EXCLUDED(mu_);
+  void OnHello(const WorkerStream* from, const worker::v1::WorkerInfo& hello)
+      ABSL_LOCKS_EXCLUDED(mu_);
   void OnLoad(const worker::v1::Load& load) ABSL_LOCKS_EXCLUDED(mu_);
   void OnAccepted(const worker::v1::Accepted& accepted) ABSL_LOCKS_EXCLUDED(mu_);
   void OnRefused(const worker::v1::Refused& refused) ABSL_LOCKS_EXCLUDED(mu_);

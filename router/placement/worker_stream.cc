@@ -20,10 +20,6 @@ std::shared_ptr<WorkerStream> WorkerStream::Create(size_t max_queued_bytes,
 }
 
 void WorkerStream::Begin(wv1::WorkerService::Stub* stub, wv1::SessionRequest hello) {
-  {
-    MutexLock lock(&mu_);
-    busy_ = true;
-  }
   writing_ = std::move(hello);
   stub->async()->Session(&context_, this);
   // Writes start from other threads than the reactor's own: the hold keeps the reactor alive for

@@ -32,7 +32,7 @@ class WorkerStream final
   // `max_queued_bytes` is what may wait to be written.
   static std::shared_ptr<WorkerStream> Create(size_t max_queued_bytes,
                                               std::shared_ptr<Listener> listener);
-  // Once, before Send and Close: calls the worker and sends `hello`.
+  // Once, before Close: calls the worker and sends `hello`. What Send got before follows it.
   void Begin(worker::v1::WorkerService::Stub* stub, worker::v1::SessionRequest hello)
       ABSL_LOCKS_EXCLUDED(mu_);
 
@@ -61,7 +61,7 @@ class WorkerStream final
   Mutex mu_;
   std::deque<worker::v1::SessionRequest> queue_ ABSL_GUARDED_BY(mu_);
   size_t queued_bytes_ ABSL_GUARDED_BY(mu_) = 0;
-  bool busy_ ABSL_GUARDED_BY(mu_) = false;    // a write is in flight
+  bool busy_ ABSL_GUARDED_BY(mu_) = true;     // a write is in flight; at first, the hello's
   bool closed_ ABSL_GUARDED_BY(mu_) = false;  // the hold is given back, or will be after the write
 };
 

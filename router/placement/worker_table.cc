@@ -1,6 +1,5 @@
 #include "router/placement/worker_table.h"
 
-#include <set>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -9,6 +8,11 @@
 #include "base/status.h"
 
 namespace tandem {
+namespace {
+
+constexpr absl::Duration kRetryChannel = absl::Seconds(5);  // its files may be put right
+
+}  // namespace
 
 WorkerTable::WorkerTable(Options options) : options_(std::move(options)) {
   for (const std::string& target : options_.targets) {
@@ -16,7 +20,7 @@ WorkerTable::WorkerTable(Options options) : options_(std::move(options)) {
     (absl::ConsumePrefix(&name, "dns:///") ? names_ : fixed_).emplace_back(name);
   }
   MutexLock lock(&mu_);
-  for (const std::string& name : names_) failures_[name] = "not looked up yet";
+  for (const std::string& name : names_) not_found_[name] = "not looked up yet";
 }
 
 void WorkerTable::Start() {
@@ -51,12 +55,14 @@ WorkerSnapshot WorkerTable::Snapshot() const {
     out.views.push_back(session->View());
     out.sessions.push_back(session);
   }
-  for (const auto& [name, why] : failures_) {
+  const auto add = [&out](const std::string& address, const std::string& why) {
     auto facts = std::make_shared<WorkerFacts>();
-    facts->address = name;
+    facts->address = address;
     facts->detail = why;
     out.views.push_back({std::move(facts), 0});
-  }
+  };
+  for (const auto& [name, why] : not_found_) add(name, why);
+  for (const auto& [address, failure] : no_channel_) add(address, failure.why);
   return out;
 }
 
@@ -68,26 +74,50 @@ absl::StatusOr<std::shared_ptr<WorkerSession>> WorkerTable::MakeSession(
   return std::make_shared<WorkerSession>(std::move(options));
 }
 
-void WorkerTable::Reconcile() {
-  Sessions fresh;
-  Sessions done;
+std::set<std::string> WorkerTable::Wanted() const {
+  std::set<std::string> wanted(fixed_.begin(), fixed_.end());
+  for (const auto& [name, addresses] : resolved_) {
+    wanted.insert(addresses.begin(), addresses.end());
+  }
+  return wanted;
+}
+
+void WorkerTable::MakeSessions() {
+  const absl::Time now = options_.session.clock->Now();
+  std::set<std::string> missing;
   {
     MutexLock lock(&mu_);
-    std::set<std::string> wanted(fixed_.begin(), fixed_.end());
-    for (const auto& [name, addresses] : resolved_) {
-      wanted.insert(addresses.begin(), addresses.end());
+    missing = Wanted();
+    std::erase_if(no_channel_, [&](const auto& entry) { return !missing.contains(entry.first); });
+    for (const auto& [address, session] : sessions_) missing.erase(address);
+    for (const auto& [address, failure] : no_channel_) {
+      if (now < failure.retry_at) missing.erase(address);
     }
-    for (const std::string& address : wanted) {
-      if (sessions_.contains(address)) continue;
-      auto made = MakeSession(address);
+  }
+  for (const std::string& address : missing) {
+    auto made = MakeSession(address);  // reads files
+    {
+      MutexLock lock(&mu_);
       if (made.ok()) {
-        fresh[address] = sessions_[address] = *std::move(made);
+        no_channel_.erase(address);
+        sessions_[address] = *made;
       } else {
-        failures_[address] = std::string(made.status().message());
+        no_channel_[address] = {std::string(made.status().message()), now + kRetryChannel};
       }
     }
+    if (made.ok()) (*made)->Start();
+  }
+}
+
+void WorkerTable::Reconcile() {
+  MakeSessions();
+  Sessions done;
+  bool changed = false;
+  {
+    MutexLock lock(&mu_);
+    const std::set<std::string> wanted = Wanted();
     for (auto at = sessions_.begin(); at != sessions_.end();) {
-      at->second->Retire(!wanted.contains(at->first));
+      changed |= at->second->Retire(!wanted.contains(at->first));
       if (at->second->Done()) {
         done.insert(*at);
         at = sessions_.erase(at);
@@ -96,7 +126,7 @@ void WorkerTable::Reconcile() {
       }
     }
   }
-  for (const auto& [address, session] : fresh) session->Start();
+  if (changed) options_.session.on_change();
   for (const auto& [address, session] : done) session->Stop();
 }
 
@@ -130,7 +160,7 @@ void WorkerTable::Resolve(const std::string& name) {
   if (!found.ok()) {
     LogWarning("name lookup failed", {{"name", name}, {"error", found.status()}});
     MutexLock lock(&mu_);
-    if (!resolved_.contains(name)) failures_[name] = std::string(found.status().message());
+    if (!resolved_.contains(name)) not_found_[name] = std::string(found.status().message());
     return;
   }
   if (found->size() > options_.max_workers) {
@@ -139,7 +169,7 @@ void WorkerTable::Resolve(const std::string& name) {
     found->resize(options_.max_workers);
   }
   MutexLock lock(&mu_);
-  failures_.erase(name);
+  not_found_.erase(name);
   resolved_[name] = *std::move(found);
 }
 

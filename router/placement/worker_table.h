@@ -2,6 +2,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -48,11 +49,21 @@ class WorkerTable {
  private:
   using Sessions = std::map<std::string, std::shared_ptr<WorkerSession>>;  // by address
 
+  // An address that no channel can be made to.
+  struct NoChannel {
+    std::string why;
+    absl::Time retry_at;
+  };
+
   void TickLoop() ABSL_LOCKS_EXCLUDED(mu_);
   void ResolveLoop() ABSL_LOCKS_EXCLUDED(mu_);
   // False when it is time to stop.
   bool Sleep(absl::Duration duration) ABSL_LOCKS_EXCLUDED(mu_);
   void Resolve(const std::string& name) ABSL_LOCKS_EXCLUDED(mu_);
+  // The addresses that should have a session.
+  std::set<std::string> Wanted() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Makes a session for each wanted address that has none and is not waiting for its next attempt.
+  void MakeSessions() ABSL_LOCKS_EXCLUDED(mu_);
   // Makes the sessions fit what is known of the names.
   void Reconcile() ABSL_LOCKS_EXCLUDED(mu_);
   absl::StatusOr<std::shared_ptr<WorkerSession>> MakeSession(const std::string& address) const;
@@ -66,8 +77,8 @@ class WorkerTable {
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   Sessions sessions_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, std::vector<std::string>> resolved_ ABSL_GUARDED_BY(mu_);  // by name
-  // Names that were not found, and addresses that no channel can be made to; with the reason.
-  std::map<std::string, std::string> failures_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, std::string> not_found_ ABSL_GUARDED_BY(mu_);              // why, by name
+  std::map<std::string, NoChannel> no_channel_ ABSL_GUARDED_BY(mu_);               // by address
 
   std::jthread ticker_;
   std::jthread resolver_;  // only where there are names

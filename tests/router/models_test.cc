@@ -192,6 +192,15 @@ TEST(Embed, IsRefusedByName) {
   EXPECT_THAT(status.error_message(), HasSubstr("Embed"));
 }
 
+// A request that waits for its answer.
+class SilentSink final : public LegSink {
+ public:
+  void OnAccepted(uint32_t) override {}
+  void OnStep(const wv1::SequenceStep&) override {}
+  void OnRefused(absl::Status) override {}
+  void OnLost(absl::Status) override {}
+};
+
 // A table by itself, over names that the test resolves.
 TEST(WorkerTable, FollowsTheAddressesBehindAName) {
   FakeWorker a({});
@@ -223,11 +232,27 @@ TEST(WorkerTable, FollowsTheAddressesBehindAName) {
   EXPECT_THAT(table.Snapshot().views[0].facts->detail, HasSubstr("not looked up yet"));
   table.Start();
   await({a.address()});
+  const WorkerSnapshot running = table.Snapshot();
+  const auto leg = running.sessions[0]->Submit({}, 1, std::make_shared<SilentSink>());
+  ASSERT_THAT(leg, IsOk());
   {
     MutexLock lock(&mu);
     behind = {b.address()};
   }
   await({b.address()});
+  EXPECT_EQ(running.views[0].facts->state, WorkerState::kReady);
+  const WorkerFacts retired = *running.sessions[0]->View().facts;
+  EXPECT_EQ(retired.state, WorkerState::kDraining);
+  EXPECT_THAT(retired.detail, HasSubstr("no name leads to it"));
+  EXPECT_THAT(running.sessions[0]->Submit({}, 1, std::make_shared<SilentSink>()),
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("no name leads to it")));
+  EXPECT_EQ(table.Snapshot().views.size(), 2u) << "it has a request to finish";
+  running.sessions[0]->Leave(*leg, /*cancel=*/true);
+  const absl::Time deadline = absl::Now() + FakeWorker::kPatience;
+  while (table.Snapshot().views.size() > 1 && absl::Now() < deadline) {
+    absl::SleepFor(absl::Milliseconds(2));
+  }
+  EXPECT_EQ(table.Snapshot().views.size(), 1u);
   table.Stop();
 }
 
@@ -245,6 +270,21 @@ TEST(WorkerTable, ANameThatLeadsNowhereIsShownWithTheReason) {
     detail = table.Snapshot().views.at(0).facts->detail;
   }
   EXPECT_EQ(detail, "no such name");
+}
+
+TEST(WorkerTable, AnAddressWithoutAChannelIsShownWithTheReason) {
+  WorkerTable::Options options;
+  options.targets = {"127.0.0.1:1"};
+  options.channel.tls.set_ca_file("/nonexistent/ca.pem");
+  options.channel.tls_option = "worker_tls";
+  WorkerTable table(options);
+  table.Start();
+  const absl::Time deadline = absl::Now() + FakeWorker::kPatience;
+  while (table.Snapshot().views.empty() && absl::Now() < deadline) {
+    absl::SleepFor(absl::Milliseconds(2));
+  }
+  ASSERT_EQ(table.Snapshot().views.size(), 1u);
+  EXPECT_THAT(table.Snapshot().views[0].facts->detail, HasSubstr("worker_tls.ca_file"));
 }
 
 TEST(Resolver, ResolvesAnAddressToItself) {
