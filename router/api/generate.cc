@@ -133,7 +133,7 @@ absl::Status Admit(const std::shared_ptr<Job>& job) {
 std::shared_ptr<Relay> StartGenerate(const ApiContext& api, const iv1::GenerateRequest& request,
                                      absl::Time deadline, AnswerMode mode) {
   Relay::Options options;
-  options.request_id = request.request_id().empty() ? NewRandomId() : request.request_id();
+  options.request_id = IsRequestId(request.request_id()) ? request.request_id() : NewRandomId();
   options.clock = api.clock;
   options.client_buffer_bytes = mode == AnswerMode::kStream ? api.client_buffer_bytes : 0;
   options.slow_client_timeout = api.slow_client_timeout;

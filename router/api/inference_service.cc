@@ -9,6 +9,7 @@
 #include "router/api/error_map.h"
 #include "router/api/model_info.h"
 #include "router/api/relay_stream.h"
+#include "router/api/request_check.h"
 #include "router/prompt/prompt.h"
 
 namespace tandem {
@@ -98,6 +99,7 @@ grpc::ServerUnaryReactor* InferenceService::Embed(grpc::CallbackServerContext* c
 grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext* context,
                                                      const iv1::TokenizeRequest* request,
                                                      iv1::TokenizeResponse* response) {
+  if (absl::Status bad = CheckTokenize(*request); !bad.ok()) return Answer(context, bad);
   auto model = api_.models->Find(request->model());
   if (!model.ok()) return Answer(context, model.status());
   return AnswerFromPool(api_, context, [this, model = *model, request, response] {

@@ -181,6 +181,22 @@ absl::Status CheckRequest(const iv1::GenerateRequest& request) {
   return CheckHonoured(request);
 }
 
+absl::Status CheckTokenize(const iv1::TokenizeRequest& request) {
+  Violations v;
+  v.Length("model", request.model().size(), 0, 256);
+  if (request.has_chat()) {
+    CheckChat(request.chat(), &v);
+    v.Check(!request.has_add_special(), "add_special",
+            "it is for `text`; a chat's template writes its own special tokens");
+  }
+  RETURN_IF_ERROR(v.status());
+  return CheckHonoured(request.chat());
+}
+
+bool IsRequestId(const std::string& id) {
+  return !id.empty() && id.size() <= kMaxRequestId && IsPrintable(id);
+}
+
 absl::Status CheckTokenIds(const iv1::GenerateRequest& request, uint32_t vocabulary) {
   Violations v;
   const auto& ids = request.stopping().stop_token_ids();

@@ -1,6 +1,7 @@
 #include "router/api/unhonoured.h"
 
 #include "absl/strings/str_cat.h"
+#include "absl/types/span.h"
 #include "base/grpc_status.h"
 
 namespace tandem {
@@ -13,12 +14,21 @@ struct Asked {
   const char* field;
 };
 
+absl::Status RefuseAsked(absl::Span<const Asked> fields) {
+  for (const Asked& one : fields) {
+    if (!one.asked) continue;
+    return WithReason(
+        absl::UnimplementedError(absl::StrCat(one.field, ": not supported yet; leave it out")),
+        "FIELD_NOT_SUPPORTED", {{"field", one.field}});
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 absl::Status CheckHonoured(const iv1::GenerateRequest& request) {
   const iv1::SamplingParams& sampling = request.sampling();
   const iv1::StoppingParams& stopping = request.stopping();
-  const iv1::ToolChoice& tool_choice = request.chat().tool_choice();
   const Asked fields[] = {
       {sampling.n() > 1, "sampling.n"},
       {sampling.presence_penalty() != 0, "sampling.presence_penalty"},
@@ -35,16 +45,17 @@ absl::Status CheckHonoured(const iv1::GenerateRequest& request) {
       {request.priority() != 0, "priority"},
       {!request.end_user_id().empty(), "end_user_id"},
       {!request.lora_name().empty(), "lora_name"},
+  };
+  if (absl::Status refused = RefuseAsked(fields); !refused.ok()) return refused;
+  return CheckHonoured(request.chat());
+}
+
+absl::Status CheckHonoured(const iv1::ChatInput& chat) {
+  const iv1::ToolChoice& tool_choice = chat.tool_choice();
+  return RefuseAsked({
       {tool_choice.mode() == iv1::ToolChoice::MODE_REQUIRED, "chat.tool_choice.mode"},
       {!tool_choice.name().empty(), "chat.tool_choice.name"},
-  };
-  for (const Asked& one : fields) {
-    if (!one.asked) continue;
-    return WithReason(
-        absl::UnimplementedError(absl::StrCat(one.field, ": not supported yet; leave it out")),
-        "FIELD_NOT_SUPPORTED", {{"field", one.field}});
-  }
-  return absl::OkStatus();
+  });
 }
 
 }  // namespace tandem

@@ -224,6 +224,19 @@ TEST_F(FailureTest, ARunningRequestsIdCannotBeUsedTwice) {
   EXPECT_TRUE(router_->GenerateAll(request).status.ok());  // the id is free again
 }
 
+TEST_F(FailureTest, ARequestWithAnIdThatCannotBeUsedIsAnsweredUnderAFreshOne) {
+  StartUnified();
+  iv1::GenerateRequest request = TextRequest("Hi");
+  request.set_request_id(std::string(1 << 20, 'x'));
+  const absl::Status status = FromGrpcStatus(router_->GenerateAll(request).status);
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("request_id")));
+  EXPECT_TRUE(DetailOf<google::rpc::BadRequest>(status));
+  const auto info = DetailOf<google::rpc::ErrorInfo>(status);
+  ASSERT_TRUE(info);
+  const std::string& id = info->metadata().at("request_id");
+  EXPECT_TRUE(!id.empty() && id.size() <= 128) << id.size();
+}
+
 TEST_F(FailureTest, OneRequestTooManyIsRefused) {
   StartUnified({"limits.max_inflight=1"});
   auto call = router_->Generate(TextRequest("Hi"));

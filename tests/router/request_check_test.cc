@@ -137,6 +137,21 @@ TEST(RequestCheck, RefusesWhatIsNotDoneYetByItsName) {
   }
 }
 
+TEST(RequestCheck, AChatToTokeniseIsHeldToTheSame) {
+  const auto check = [](const std::string& text) {
+    iv1::TokenizeRequest request;
+    EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &request)) << text;
+    return CheckTokenize(request);
+  };
+  EXPECT_THAT(check(R"(text: "" add_special: false)"), IsOk());
+  EXPECT_THAT(check(R"(chat { messages { role: "u" } tools { name: "t" } })"), IsOk());
+  EXPECT_THAT(WrongFields(check("chat {}")), ElementsAre("chat.messages"));
+  EXPECT_THAT(WrongFields(check(R"(chat { messages { role: "u" } } add_special: true)")),
+              ElementsAre("add_special"));
+  EXPECT_THAT(check(R"(chat { messages { role: "u" } tool_choice { mode: MODE_REQUIRED } })"),
+              StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("chat.tool_choice.mode")));
+}
+
 TEST(RequestCheck, AWrongValueComesBeforeAMissingFeature) {
   EXPECT_THAT(CheckRequest(Parse(R"(text: "x" sampling { n: 2 temperature: -1 })")),
               StatusIs(absl::StatusCode::kInvalidArgument));
