@@ -163,6 +163,15 @@ TEST_F(GrpcServerTest, ReflectionIsThereOnLoopbackElseWhenAskedFor) {
   EXPECT_THAT(answer(), IsOkAndHolds(HasSubstr("tandem.inference.v1.InferenceService")));
 }
 
+TEST_F(GrpcServerTest, ReflectionDescribesHealth) {
+  const std::string method = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo";
+  const std::string symbol = "grpc.health.v1.Health";
+  ASSERT_OK_AND_ASSIGN(const auto server, Start());
+  const std::string ask = absl::StrCat("\x22", std::string(1, symbol.size()), symbol);  // field 4
+  EXPECT_THAT(CallRaw(Channel(*server), method, ask),
+              IsOkAndHolds(HasSubstr("grpc/health/v1/health.proto")));
+}
+
 TEST_F(GrpcServerTest, RefusesToBeReachedWithoutTls) {
   for (const char* listen : {"0.0.0.0:0", "[::]:0", "10.0.0.1:0"}) {
     config_.set_listen(listen);
