@@ -2,7 +2,8 @@
 // C ABI of the Rust crate in this folder. C++ code uses the wrappers beside it instead.
 //   errors  every function that can fail returns a tt_status and, on failure, fills *error with a
 //           message (error may be null; else it must be a zeroed tt_bytes). Nothing unwinds: a
-//           panic becomes TT_PANIC, and the object it happened in fails every later call
+//           panic becomes TT_PANIC, with its place but not its text, which may quote a prompt.
+//           The tt_stream that one happened in fails every later call; the immutable ones go on
 //   life    *_free takes null; buffers that Rust filled are freed by tt_bytes_free, tt_ids_free
 //   units   lengths of text are in bytes; (null, 0) is an empty text
 //   threads tt_tokenizer and tt_template are immutable and shared; a tt_stream has one user
@@ -60,7 +61,8 @@ tt_status tt_tokenizer_encode(const tt_tokenizer* tokenizer, const uint8_t* text
 tt_status tt_tokenizer_decode(const tt_tokenizer* tokenizer, const uint32_t* ids, size_t ids_len,
                               int32_t skip_special, int32_t text_start, tt_bytes* out,
                               tt_bytes* error);
-// Panics inside the guard, as a bug would: for the tests of it.
+// These panic inside the guard, as a bug would: for the tests of it.
+tt_status tt_stream_panic_for_test(tt_stream* stream);
 tt_status tt_tokenizer_panic_for_test(const tt_tokenizer* tokenizer, tt_bytes* error);
 
 // skip_special and text_start as in tt_tokenizer_decode. The stream keeps what it needs of the

@@ -1,9 +1,8 @@
 //! What every function of the C ABI is made of: owned buffers, errors, and the guard that lets no
 //! panic unwind into C++.
-use std::any::Any;
+use std::cell::RefCell;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 use std::slice;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::Once;
 
 /// The values of `tt_status` in tandem_text.h.
@@ -55,44 +54,42 @@ impl<T> Buffer<T> {
     }
 }
 
-/// An object that C++ holds by pointer. Once a call on it has panicked its state is not trusted
-/// any more, and every later call on it fails.
+/// An object that C++ holds by pointer. A shared one never changes. One that a thread owns may be
+/// half changed once a call on it has panicked: every later call on it fails.
 pub struct Handle<T> {
     value: T,
-    poisoned: AtomicBool,
+    poisoned: bool,
 }
 
 impl<T> Handle<T> {
     pub fn into_raw(value: T) -> *mut Self {
-        Box::into_raw(Box::new(Handle { value, poisoned: AtomicBool::new(false) }))
-    }
-
-    fn check(&self) -> Outcome<()> {
-        if self.poisoned.load(Ordering::Acquire) {
-            return fail(Code::Panic, "an earlier call on this object panicked");
-        }
-        Ok(())
+        Box::into_raw(Box::new(Handle { value, poisoned: false }))
     }
 }
 
-fn panic_text(payload: Box<dyn Any + Send>) -> String {
-    if let Some(text) = payload.downcast_ref::<&str>() {
-        format!("panic: {text}")
-    } else if let Some(text) = payload.downcast_ref::<String>() {
-        format!("panic: {text}")
-    } else {
-        "panic without a text".into()
-    }
+thread_local! {
+    static PANICKED_AT: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Keeps where a panic was for `guard`. Not its text, which may quote a prompt and would be logged.
+fn note_place(info: &std::panic::PanicHookInfo<'_>) {
+    let place = info.location().map(|at| format!("{}:{}", at.file(), at.line()));
+    PANICKED_AT.with(|kept| *kept.borrow_mut() = place);
+}
+
+fn panic_text() -> String {
+    let place = PANICKED_AT.with(|kept| kept.borrow_mut().take());
+    format!("panic at {}", place.as_deref().unwrap_or("an unknown place"))
 }
 
 /// Runs `call` and turns its error or its panic into a status and a message in `*error`.
 pub fn guard(error: *mut Buffer<u8>, call: impl FnOnce() -> Outcome<()>) -> i32 {
-    static QUIET: Once = Once::new();
-    QUIET.call_once(|| std::panic::set_hook(Box::new(|_| {}))); // the message goes to the caller
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| std::panic::set_hook(Box::new(note_place)));
     let failure = match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(())) => return Code::Ok as i32,
         Ok(Err(failure)) => failure,
-        Err(payload) => Fail { code: Code::Panic, message: panic_text(payload) },
+        Err(_) => Fail { code: Code::Panic, message: panic_text() },
     };
     // SAFETY: null or a zeroed buffer of the caller's, as tandem_text.h demands.
     if let Some(error) = unsafe { error.as_mut() } {
@@ -101,7 +98,7 @@ pub fn guard(error: *mut Buffer<u8>, call: impl FnOnce() -> Outcome<()>) -> i32 
     failure.code as i32
 }
 
-/// `guard` for a call on a shared object.
+/// `guard` for a call on a shared object. A panic fails this call only.
 ///
 /// # Safety
 /// `handle` is null or points to a live object.
@@ -110,9 +107,7 @@ pub unsafe fn guard_shared<T>(
     error: *mut Buffer<u8>,
     call: impl FnOnce(&T) -> Outcome<()>,
 ) -> i32 {
-    let status = guard(error, || call(trusted(handle)?));
-    poison_after_panic(handle, status);
-    status
+    guard(error, || call(inside(handle)?))
 }
 
 /// `guard` for a call on an object that one thread owns.
@@ -126,19 +121,17 @@ pub unsafe fn guard_owned<T>(
 ) -> i32 {
     let status = guard(error, || {
         let handle = exclusive(handle)?;
-        handle.check()?;
+        if handle.poisoned {
+            return fail(Code::Panic, "an earlier call on this object panicked");
+        }
         call(&mut handle.value)
     });
-    poison_after_panic(handle, status);
-    status
-}
-
-unsafe fn poison_after_panic<T>(handle: *const Handle<T>, status: i32) {
     if status == Code::Panic as i32 {
-        if let Some(handle) = handle.as_ref() {
-            handle.poisoned.store(true, Ordering::Release);
+        if let Some(handle) = handle.as_mut() {
+            handle.poisoned = true;
         }
     }
+    status
 }
 
 /// # Safety
@@ -158,14 +151,12 @@ pub unsafe fn shared<'a, T>(pointer: *const T) -> Outcome<&'a T> {
     pointer.as_ref().ok_or(Fail { code: Code::Argument, message: "null handle".into() })
 }
 
-/// The object behind `handle`, when no call on it has panicked.
+/// The shared object behind `handle`.
 ///
 /// # Safety
 /// `handle` is null or points to a live object.
-pub unsafe fn trusted<'a, T>(handle: *const Handle<T>) -> Outcome<&'a T> {
-    let handle = shared(handle)?;
-    handle.check()?;
-    Ok(&handle.value)
+pub unsafe fn inside<'a, T>(handle: *const Handle<T>) -> Outcome<&'a T> {
+    Ok(&shared(handle)?.value)
 }
 
 /// # Safety

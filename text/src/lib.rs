@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use ffi::{exclusive, fail, guard, guard_owned, guard_shared, shared, text, trusted, view};
+use ffi::{exclusive, fail, guard, guard_owned, guard_shared, inside, shared, text, view};
 use ffi::{Buffer, Code, Fail, Handle};
 use stream::{decode, DecodeOptions, Stream};
 use template::{ChatTemplate, Request};
@@ -195,6 +195,11 @@ pub unsafe extern "C" fn tt_stream_push(
 }
 
 #[no_mangle]
+pub unsafe extern "C" fn tt_stream_panic_for_test(stream: *mut StreamHandle) -> i32 {
+    guard_owned(stream, ptr::null_mut(), |_| panic!("asked for by a test"))
+}
+
+#[no_mangle]
 pub unsafe extern "C" fn tt_stream_finish(
     stream: *mut StreamHandle,
     out: *mut *const u8,
@@ -273,7 +278,7 @@ pub unsafe extern "C" fn tt_template_render(
             now_unix_s: chat.now_unix_s,
             utc_offset_s: chat.utc_offset_s,
         };
-        let rendered = template.render(request, trusted(tokenizer)?)?;
+        let rendered = template.render(request, inside(tokenizer)?)?;
         let (out, barriers) = (exclusive(out)?, exclusive(barriers)?);
         out.fill(rendered.text.into_bytes());
         barriers.fill(rendered.barriers);
