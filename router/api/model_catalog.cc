@@ -54,7 +54,13 @@ void ModelCatalog::Stop() {
     stopping_ = true;
   }
   wake_.NotifyAll();
+  assets_.Cancel();
   if (thread_.joinable()) thread_.join();
+}
+
+bool ModelCatalog::stopping() const {
+  MutexLock lock(&mu_);
+  return stopping_;
 }
 
 void ModelCatalog::Refresh() {
@@ -84,15 +90,37 @@ void ModelCatalog::Loop() {
   }
 }
 
+void ModelCatalog::Publish(std::shared_ptr<const ServedModel> model) {
+  auto next = std::make_shared<Models>(*models());
+  (*next)[model->name] = std::move(model);
+  {
+    MutexLock lock(&mu_);
+    models_ = std::move(next);
+  }
+  options_.on_update(/*servable=*/true);
+}
+
+void ModelCatalog::Report(std::map<std::string, absl::Status> failures) {
+  MutexLock lock(&mu_);
+  failures_.swap(failures);
+  for (const auto& [name, why] : failures_) {
+    const auto before = failures.find(name);
+    if (before != failures.end() && before->second == why) continue;  // told already
+    LogWarning("model can't be served", {{"model", name}, {"error", why}});
+  }
+}
+
 bool ModelCatalog::Update() {
   const WorkerSnapshot workers = options_.workers();
   const auto groups = GroupByModel(workers);
-  auto next = std::make_shared<Models>(*models());
   std::map<std::string, absl::Status> failures;
   bool servable = false;
   for (const auto& [name, members] : groups) {
-    auto loaded = Load(workers, members.front());
+    if (stopping()) return false;
+    size_t& attempts = attempts_[name];
+    auto loaded = Load(workers, members[attempts % members.size()]);
     if (!loaded.ok()) {
+      ++attempts;
       failures[name] = loaded.status();
       continue;
     }
@@ -104,20 +132,12 @@ bool ModelCatalog::Update() {
     for (const auto& [alias, target] : options_.aliases) {
       if (target == name) model->aliases.push_back(alias);
     }
-    (*next)[name] = std::move(model);
+    Publish(std::move(model));
     servable = true;
   }
+  std::erase_if(attempts_, [&](const auto& entry) { return !groups.contains(entry.first); });
   const bool complete = failures.empty();
-  {
-    MutexLock lock(&mu_);
-    models_ = std::move(next);
-    failures_.swap(failures);
-    for (const auto& [name, why] : failures_) {
-      const auto before = failures.find(name);
-      if (before != failures.end() && before->second == why) continue;  // told already
-      LogWarning("model can't be served", {{"model", name}, {"error", why}});
-    }
-  }
+  Report(std::move(failures));
   options_.on_update(servable);
   return complete;
 }

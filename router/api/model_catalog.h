@@ -35,7 +35,8 @@ class ModelCatalog {
   using Models = std::map<std::string, std::shared_ptr<const ServedModel>>;  // by name
   struct Options {
     std::map<std::string, std::string> aliases;  // alias -> model
-    absl::Duration fetch_timeout = absl::Seconds(60);
+    // For a model's files from one worker; then another of its workers is asked.
+    absl::Duration fetch_timeout = absl::Seconds(15);
     absl::Duration retry_after = absl::Seconds(1);  // when a model could not be had
     std::function<WorkerSnapshot()> workers;
     // Called by the catalog's thread: whether any model has a worker that is ready.
@@ -46,7 +47,8 @@ class ModelCatalog {
   ~ModelCatalog();
 
   void Start();
-  void Stop() ABSL_LOCKS_EXCLUDED(mu_);  // may be called again, by one thread
+  // Gives up files that are on their way. May be called again, by one thread.
+  void Stop() ABSL_LOCKS_EXCLUDED(mu_);
   // The workers have changed; returns at once.
   void Refresh() ABSL_LOCKS_EXCLUDED(mu_);
 
@@ -60,12 +62,17 @@ class ModelCatalog {
   void Loop() ABSL_LOCKS_EXCLUDED(mu_);
   // Brings models_ up to date; false when something could not be had.
   bool Update() ABSL_LOCKS_EXCLUDED(mu_);
+  // Each model is served as soon as it is loaded, whatever becomes of the next.
+  void Publish(std::shared_ptr<const ServedModel> model) ABSL_LOCKS_EXCLUDED(mu_);
+  void Report(std::map<std::string, absl::Status> failures) ABSL_LOCKS_EXCLUDED(mu_);
+  bool stopping() const ABSL_LOCKS_EXCLUDED(mu_);
   absl::StatusOr<std::shared_ptr<const ServedModel>> Load(const WorkerSnapshot& workers,
                                                           size_t index);
 
   const Options options_;
   AssetClient assets_;
   std::map<std::string, std::weak_ptr<const TextModel>> texts_;  // by digests; the thread's own
+  std::map<std::string, size_t> attempts_;  // that failed, by model; the thread's own
 
   mutable Mutex mu_;
   CondVar wake_;

@@ -20,18 +20,17 @@ constexpr uint64_t kMaxTotalBytes = uint64_t{1} << 30;
 // Files that are arriving, by digest.
 using Arriving = absl::flat_hash_map<std::string, std::string>;
 
-absl::Status ReadAll(wv1::WorkerService::Stub* stub, const wv1::GetAssetsRequest& request,
-                     uint64_t expected_bytes, absl::Duration timeout, Arriving* files) {
-  grpc::ClientContext context;
-  context.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
-  const auto reader = stub->GetAssets(&context, request);
+absl::Status ReadAll(wv1::WorkerService::Stub* stub, grpc::ClientContext* context,
+                     const wv1::GetAssetsRequest& request, uint64_t expected_bytes,
+                     Arriving* files) {
+  const auto reader = stub->GetAssets(context, request);
   wv1::GetAssetsResponse chunk;
   uint64_t received = 0;
   while (reader->Read(&chunk)) {
     received += chunk.data().size();
     const auto file = files->find(chunk.digest());
     if (file == files->end() || received > expected_bytes) {
-      context.TryCancel();
+      context->TryCancel();
       return absl::FailedPreconditionError(file == files->end()
                                                ? "it sent a file that was not asked for"
                                                : "it sent more bytes than it announced");
@@ -44,6 +43,34 @@ absl::Status ReadAll(wv1::WorkerService::Stub* stub, const wv1::GetAssetsRequest
 }
 
 }  // namespace
+
+class AssetClient::Running {
+ public:
+  Running(AssetClient* client, absl::Duration timeout) : client_(client) {
+    context_.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
+    MutexLock lock(&client_->mu_);
+    client_->running_.insert(&context_);
+    if (client_->cancelled_) context_.TryCancel();
+  }
+  ~Running() {
+    MutexLock lock(&client_->mu_);
+    client_->running_.erase(&context_);
+  }
+  Running(const Running&) = delete;
+  Running& operator=(const Running&) = delete;
+
+  grpc::ClientContext* context() { return &context_; }
+
+ private:
+  AssetClient* const client_;
+  grpc::ClientContext context_;
+};
+
+void AssetClient::Cancel() {
+  MutexLock lock(&mu_);
+  cancelled_ = true;
+  for (grpc::ClientContext* context : running_) context->TryCancel();
+}
 
 absl::StatusOr<Assets> AssetClient::Fetch(const std::shared_ptr<grpc::Channel>& channel,
                                           const WorkerFacts& worker, absl::Duration timeout) {
@@ -68,8 +95,9 @@ absl::StatusOr<Assets> AssetClient::Fetch(const std::shared_ptr<grpc::Channel>& 
   }
   if (request.digests_size() > 0) {
     const auto stub = wv1::WorkerService::NewStub(channel);
-    RETURN_IF_ERROR(
-        Annotate(ReadAll(stub.get(), request, expected_bytes, timeout, &arriving), worker.address));
+    Running call(this, timeout);
+    RETURN_IF_ERROR(Annotate(
+        ReadAll(stub.get(), call.context(), request, expected_bytes, &arriving), worker.address));
   }
   MutexLock lock(&mu_);
   for (const WorkerAsset& asset : worker.assets) {

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "base/grpc_status.h"
+#include "router/api/model_catalog.h"
 #include "router/placement/worker_table.h"
 #include "tests/router/router_fixture.h"
 #include "tests/support/byte_tokenizer.h"
@@ -285,6 +286,56 @@ TEST(WorkerTable, AnAddressWithoutAChannelIsShownWithTheReason) {
   }
   ASSERT_EQ(table.Snapshot().views.size(), 1u);
   EXPECT_THAT(table.Snapshot().views[0].facts->detail, HasSubstr("worker_tls.ca_file"));
+}
+
+// A catalog of one model over workers that are connected.
+class CatalogTest : public ::testing::Test {
+ protected:
+  void Start(const std::vector<std::string>& addresses, absl::Duration fetch_timeout) {
+    WorkerTable::Options options;
+    options.targets = addresses;
+    table_ = std::make_unique<WorkerTable>(options);
+    table_->Start();
+    EXPECT_TRUE(Await([&] {
+      for (const WorkerView& view : table_->Snapshot().views) {
+        if (view.facts->state != WorkerState::kReady) return false;
+      }
+      return table_->Snapshot().views.size() == addresses.size();
+    }));
+    catalog_ = std::make_unique<ModelCatalog>(ModelCatalog::Options{
+        .fetch_timeout = fetch_timeout, .retry_after = absl::Milliseconds(1), .workers = [this] {
+          return table_->Snapshot();
+        }});
+    catalog_->Start();
+  }
+  static bool Await(const std::function<bool()>& condition) {
+    const absl::Time deadline = absl::Now() + FakeWorker::kPatience;
+    while (!condition() && absl::Now() < deadline) absl::SleepFor(absl::Milliseconds(2));
+    return condition();
+  }
+
+  std::unique_ptr<WorkerTable> table_;
+  std::unique_ptr<ModelCatalog> catalog_;
+};
+
+TEST_F(CatalogTest, AnotherWorkerIsAskedWhereOneDoesNotAnswer) {
+  std::vector<std::string> ports;  // the first by address is asked first
+  {
+    FakeWorker one({});
+    FakeWorker other({});
+    ports = {std::min(one.address(), other.address()), std::max(one.address(), other.address())};
+  }
+  FakeWorker stalling({.listen = ports[0], .stall_assets = true});
+  FakeWorker good({.listen = ports[1]});
+  Start(ports, absl::Milliseconds(50));
+  EXPECT_TRUE(Await([&] { return catalog_->Find("bytes").ok(); }));
+}
+
+TEST_F(CatalogTest, StoppingDoesNotWaitForFiles) {
+  FakeWorker stalling({.stall_assets = true});
+  Start({stalling.address()}, absl::InfiniteDuration());
+  EXPECT_TRUE(Await([&] { return stalling.asset_requests() > 0; }));
+  catalog_->Stop();  // the test would not end
 }
 
 TEST(Resolver, ResolvesAnAddressToItself) {

@@ -119,12 +119,16 @@ void FakeWorker::AnswerBy(const wv1::Submit& submit, const std::vector<int32_t>&
   }
 }
 
-grpc::Status FakeWorker::GetAssets(grpc::ServerContext* /*context*/,
+grpc::Status FakeWorker::GetAssets(grpc::ServerContext* context,
                                    const wv1::GetAssetsRequest* request,
                                    grpc::ServerWriter<wv1::GetAssetsResponse>* writer) {
   {
     MutexLock lock(&mu_);
     ++asset_requests_;
+    changed_.NotifyAll();
+    while (options_.stall_assets && !context->IsCancelled()) {
+      changed_.WaitFor(&mu_, absl::Milliseconds(5));
+    }
   }
   for (const auto& [name, text] : files_) {
     const std::string digest = Sha256Hex(text);

@@ -42,6 +42,7 @@ class FakeWorker final : public worker::v1::WorkerService::Service {
     // Replaces or adds files; one with an empty text is left out.
     std::map<std::string, std::string> files;
     bool corrupt_assets = false;  // sends other bytes than it announced
+    bool stall_assets = false;    // never answers who asks for files
   };
   static constexpr absl::Duration kPatience = absl::Seconds(20);
 
