@@ -13,9 +13,10 @@ namespace tandem {
 
 // What a process that calls another needs to know.
 struct ChannelOptions {
-  config::v1::ClientTlsConfig tls;     // without ca_file: no TLS
-  std::string tls_option;              // where `tls` is in the configuration, for errors
-  size_t max_message_bytes = 4 << 20;  // of one message, received or sent
+  config::v1::ClientTlsConfig tls;  // without ca_file: no TLS
+  std::string tls_option;           // where `tls` is in the configuration, for errors
+  // Of one message received. One that is sent is limited by its receiver.
+  size_t max_message_bytes = 4 << 20;
 };
 
 // A channel to "host:port" with keepalive pings every 10 s, so that a peer that vanished without a

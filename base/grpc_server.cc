@@ -46,9 +46,12 @@ absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> Credentials(
   return grpc::SslServerCredentials(options);
 }
 
-void AddArguments(size_t max_message_bytes, grpc::ServerBuilder* builder) {
-  builder->SetMaxReceiveMessageSize(static_cast<int>(max_message_bytes));
-  builder->SetMaxSendMessageSize(static_cast<int>(max_message_bytes));
+void AddArguments(const GrpcServer::Options& options, grpc::ServerBuilder* builder) {
+  builder->SetMaxReceiveMessageSize(static_cast<int>(options.max_message_bytes));
+  if (options.max_buffer_bytes > 0) {
+    builder->SetResourceQuota(
+        grpc::ResourceQuota("tandem_server").Resize(options.max_buffer_bytes));
+  }
   // Peers ping every 10 s, also while no call runs; 5 s leaves room for jitter.
   builder->AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 5'000);
   builder->AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
@@ -77,7 +80,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
   // gRPC serves health without a descriptor; naming ours puts it where reflection looks.
   grpc::health::v1::HealthCheckRequest::descriptor();
   grpc::ServerBuilder builder;
-  AddArguments(options.max_message_bytes, &builder);
+  AddArguments(options, &builder);
   if (!loopback && !config.reflection()) builder.SetOption(std::make_unique<NoReflection>());
   int port = 0;
   builder.AddListeningPort(address->ToString(), credentials, &port);

@@ -23,7 +23,9 @@ class GrpcServer {
  public:
   struct Options {
     std::vector<grpc::Service*> services;  // not owned; outlive the server
-    size_t max_message_bytes = 4 << 20;    // of one message, received or sent
+    // Of one message received. One that is sent is limited by its receiver.
+    size_t max_message_bytes = 4 << 20;
+    size_t max_buffer_bytes = 0;  // of gRPC's own buffers, over all connections; 0: no limit
   };
   static absl::StatusOr<std::unique_ptr<GrpcServer>> Start(const config::v1::ServerConfig& config,
                                                            const Options& options);

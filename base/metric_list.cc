@@ -58,10 +58,6 @@ RouterMetrics::RouterMetrics(MetricRegistry* registry)
       inter_token_latency(registry->NewHistogram("tandem_inter_token_latency_seconds",
                                                  "Between two tokens of one output, in seconds.",
                                                  {"model"}, TokenLatencyBuckets())),
-      queue_time(
-          registry->NewHistogram("tandem_request_queue_time_seconds",
-                                 "How long requests waited for a worker with room, in seconds.",
-                                 {"model"}, RequestBuckets())),
       prompt_tokens(registry->NewHistogram("tandem_request_prompt_tokens",
                                            "Tokens of a request's prompt.", {"model"},
                                            TokenCountBuckets())),
@@ -76,12 +72,6 @@ RouterMetrics::RouterMetrics(MetricRegistry* registry)
       requests_inflight(
           registry->NewGauge("tandem_requests_inflight", "Requests that are being served.", {})
               .With({})),
-      queue_depth(registry->NewGauge("tandem_queue_depth",
-                                     "Requests that wait for a worker with room.", {"model"})),
-      retries(registry->NewCounter(
-          "tandem_request_retries_total",
-          "Attempts after the first, for requests whose worker refused, failed or vanished.",
-          {"model"})),
       client_pauses(registry
                         ->NewCounter("tandem_client_pauses_total",
                                      "Requests paused because their client read too slowly.", {})

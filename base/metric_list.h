@@ -13,13 +13,10 @@ struct RouterMetrics {
   MetricFamily<Histogram> request_duration;     // model
   MetricFamily<Histogram> time_to_first_token;  // model
   MetricFamily<Histogram> inter_token_latency;  // model
-  MetricFamily<Histogram> queue_time;           // model
   MetricFamily<Histogram> prompt_tokens;        // model
   MetricFamily<Histogram> generated_tokens;     // model
   MetricFamily<Counter> tokens;                 // model, type
   Gauge requests_inflight;
-  MetricFamily<Gauge> queue_depth;  // model
-  MetricFamily<Counter> retries;    // model
   Counter client_pauses;
   Counter slow_client_cancels;
   Counter token_conflicts;

@@ -14,7 +14,7 @@ namespace tandem {
 namespace v1 = inference::v1;
 namespace {
 
-constexpr size_t kMessageBytesMax = 64 << 20;
+constexpr size_t kMessageBytesMax = 128 << 20;  // prompt log-probabilities of a long prompt
 
 std::chrono::system_clock::time_point Deadline(absl::Duration from_now) {
   return absl::ToChronoTime(absl::Now() + from_now);

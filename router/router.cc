@@ -26,6 +26,7 @@ namespace {
 
 constexpr absl::Duration kCutOff = absl::Seconds(5);  // for answers that only have to be written
 constexpr absl::Duration kTick = absl::Milliseconds(100);
+constexpr size_t kMinBufferBytes = 64 << 20;     // of connections that carry next to nothing
 constexpr size_t kMaxWorkerMessage = 128 << 20;  // prompt log-probabilities of a long prompt
 
 absl::Duration ToAbsl(const google::protobuf::Duration& duration) {
@@ -51,7 +52,8 @@ struct Router::Parts {
       : config(given),
         clock(injected),
         metrics(&registry),
-        calls(given.limits().max_inflight()),
+        calls({.max_inflight = given.limits().max_inflight(),
+               .max_inflight_bytes = given.limits().max_inflight_bytes()}),
         workers(WorkersOptions()),
         models(ModelsOptions()) {}
 
@@ -126,13 +128,15 @@ absl::Status Router::Parts::Start() {
   RETURN_IF_ERROR(ReadTls(config.worker_tls(), "worker_tls"));
   PromptPool::Options pool;
   pool.threads = static_cast<int>(std::clamp(std::thread::hardware_concurrency() / 2, 1u, 16u));
-  pool.max_queue = config.limits().max_queued_per_model();
+  pool.max_queue = config.limits().max_queued_prompts();
   prompts = std::make_unique<PromptPool>(pool);
   service = std::make_unique<InferenceService>(MakeApi());
-  ASSIGN_OR_RETURN(server,
-                   GrpcServer::Start(config.server(),
-                                     {.services = {service.get()},
-                                      .max_message_bytes = config.limits().max_request_bytes()}));
+  ASSIGN_OR_RETURN(
+      server, GrpcServer::Start(config.server(),
+                                {.services = {service.get()},
+                                 .max_message_bytes = config.limits().max_request_bytes(),
+                                 .max_buffer_bytes =
+                                     kMinBufferBytes + 2 * config.limits().max_inflight_bytes()}));
   ASSIGN_OR_RETURN(observability,
                    ServeObservability(config.observability().listen(), &registry, &readiness));
   models.Start();

@@ -1,17 +1,39 @@
 #include "router/api/call_registry.h"
 
+#include "base/status.h"
 #include "router/api/error_map.h"
 
 namespace tandem {
 
-absl::Status CallRegistry::Add(const std::shared_ptr<Relay>& relay) {
+absl::Status CallRegistry::CheckBytes(size_t bytes) const {
+  if (bytes_ == 0 || bytes_ + bytes <= options_.max_inflight_bytes) return absl::OkStatus();
+  return TooManyBytes(bytes_, bytes, options_.max_inflight_bytes);
+}
+
+absl::Status CallRegistry::TakeBytes(size_t bytes) {
+  MutexLock lock(&mu_);
+  RETURN_IF_ERROR(CheckBytes(bytes));
+  bytes_ += bytes;
+  return absl::OkStatus();
+}
+
+void CallRegistry::GiveBytes(size_t bytes) {
+  MutexLock lock(&mu_);
+  bytes_ -= bytes;
+}
+
+absl::Status CallRegistry::Add(const std::shared_ptr<Relay>& relay, size_t bytes) {
   MutexLock lock(&mu_);
   if (stopping_) return Stopping();
   // A client that has its whole answer may use the id again, though gRPC is not done here yet.
   const auto same = latest_.find(relay->request_id());
   if (same != latest_.end() && !same->second->ended()) return DuplicateRequest(relay->request_id());
-  if (relays_.size() >= max_inflight_) return TooManyRequests(relays_.size(), max_inflight_);
-  relays_[relay.get()] = relay;
+  if (relays_.size() >= options_.max_inflight) {
+    return TooManyRequests(relays_.size(), options_.max_inflight);
+  }
+  RETURN_IF_ERROR(CheckBytes(bytes));
+  relays_[relay.get()] = {relay, bytes};
+  bytes_ += bytes;
   latest_[relay->request_id()] = relay.get();
   return absl::OkStatus();
 }
@@ -21,7 +43,8 @@ void CallRegistry::Remove(const Relay* relay) {
   MutexLock lock(&mu_);
   const auto found = relays_.find(relay);
   if (found == relays_.end()) return;
-  last = std::move(found->second);
+  last = std::move(found->second.relay);
+  bytes_ -= found->second.bytes;
   relays_.erase(found);
   const auto latest = latest_.find(relay->request_id());
   if (latest->second == relay) latest_.erase(latest);
@@ -37,7 +60,7 @@ std::vector<std::shared_ptr<Relay>> CallRegistry::All() const {
   MutexLock lock(&mu_);
   std::vector<std::shared_ptr<Relay>> out;
   out.reserve(relays_.size());
-  for (const auto& [key, relay] : relays_) out.push_back(relay);
+  for (const auto& [key, entry] : relays_) out.push_back(entry.relay);
   return out;
 }
 

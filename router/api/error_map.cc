@@ -70,6 +70,13 @@ absl::Status TooManyRequests(size_t running, size_t limit) {
                     "ROUTER_FULL", {{"retry", "safe"}});
 }
 
+absl::Status TooManyBytes(size_t held, size_t more, size_t limit) {
+  return WithReason(absl::UnavailableError(absl::StrCat("the router carries ", held,
+                                                        " bytes of requests and this one has ",
+                                                        more, "; at most ", limit)),
+                    "ROUTER_FULL", {{"retry", "safe"}});
+}
+
 absl::Status PromptQueueFull() {
   return WithReason(absl::UnavailableError("too many prompts wait to be tokenised"), "ROUTER_FULL",
                     {{"retry", "safe"}});

@@ -14,13 +14,14 @@ namespace tandem {
 grpc::Status ToClient(const absl::Status& status, const std::string& request_id);
 
 // The errors of the router itself, with their reasons.
-absl::Status WorkerLost(const absl::Status& why);              // WORKER_LOST: a retry is safe
-absl::Status TooManyRequests(size_t running, size_t limit);    // ROUTER_FULL
-absl::Status PromptQueueFull();                                // ROUTER_FULL
-absl::Status Stopping();                                       // STOPPING
-absl::Status DuplicateRequest(const std::string& request_id);  // DUPLICATE_REQUEST
-absl::Status SlowClient();                                     // SLOW_CLIENT
-absl::Status ClientGone(bool deadline_passed);                 // DEADLINE_EXCEEDED, CANCELLED
+absl::Status WorkerLost(const absl::Status& why);                   // WORKER_LOST: a retry is safe
+absl::Status TooManyRequests(size_t running, size_t limit);         // ROUTER_FULL
+absl::Status TooManyBytes(size_t held, size_t more, size_t limit);  // ROUTER_FULL
+absl::Status PromptQueueFull();                                     // ROUTER_FULL
+absl::Status Stopping();                                            // STOPPING
+absl::Status DuplicateRequest(const std::string& request_id);       // DUPLICATE_REQUEST
+absl::Status SlowClient();                                          // SLOW_CLIENT
+absl::Status ClientGone(bool deadline_passed);                      // DEADLINE_EXCEEDED, CANCELLED
 absl::Status UnknownModel(const std::string& asked, const std::string& served);
 absl::Status NoModelYet(const std::string& workers);  // NO_WORKER
 

@@ -121,7 +121,7 @@ absl::Status Admit(const std::shared_ptr<Job>& job) {
   RETURN_IF_ERROR(CheckRequest(job->request));
   ASSIGN_OR_RETURN(job->model, job->api.models->Find(job->request.model()));
   RETURN_IF_ERROR(CheckTokenIds(job->request, job->model->facts->vocabulary));
-  RETURN_IF_ERROR(job->api.calls->Add(job->relay));
+  RETURN_IF_ERROR(job->api.calls->Add(job->relay, job->request.SpaceUsedLong()));
   const bool queued = job->api.prompts->TryRun([job] {
     if (absl::Status status = Prepare(*job); !status.ok()) job->relay->Fail(std::move(status));
   });

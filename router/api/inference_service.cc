@@ -26,14 +26,19 @@ grpc::ServerUnaryReactor* Answer(grpc::CallbackServerContext* context, const abs
 }
 
 // Runs `work` on the pool and finishes the call with its status. gRPC keeps request and response
-// until then, also when the client has left.
+// until then, also when the client has left. `bytes` of the request count until it is done.
 grpc::ServerUnaryReactor* AnswerFromPool(const ApiContext& api,
-                                         grpc::CallbackServerContext* context,
+                                         grpc::CallbackServerContext* context, size_t bytes,
                                          std::function<absl::Status()> work) {
+  if (absl::Status full = api.calls->TakeBytes(bytes); !full.ok()) return Answer(context, full);
   grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  const bool queued = api.prompts->TryRun(
-      [reactor, work = std::move(work)] { reactor->Finish(ToClient(work(), "")); });
-  if (!queued) reactor->Finish(ToClient(PromptQueueFull(), ""));
+  const auto finish = [reactor, calls = api.calls, bytes](const absl::Status& status) {
+    calls->GiveBytes(bytes);
+    reactor->Finish(ToClient(status, ""));
+  };
+  if (!api.prompts->TryRun([finish, work = std::move(work)] { finish(work()); })) {
+    finish(PromptQueueFull());
+  }
   return reactor;
 }
 
@@ -102,9 +107,10 @@ grpc::ServerUnaryReactor* InferenceService::Tokenize(grpc::CallbackServerContext
   if (absl::Status bad = CheckTokenize(*request); !bad.ok()) return Answer(context, bad);
   auto model = api_.models->Find(request->model());
   if (!model.ok()) return Answer(context, model.status());
-  return AnswerFromPool(api_, context, [this, model = *model, request, response] {
-    return tandem::Tokenize(api_, *model, *request, response);
-  });
+  return AnswerFromPool(api_, context, request->SpaceUsedLong(),
+                        [this, model = *model, request, response] {
+                          return tandem::Tokenize(api_, *model, *request, response);
+                        });
 }
 
 grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerContext* context,
@@ -112,9 +118,10 @@ grpc::ServerUnaryReactor* InferenceService::Detokenize(grpc::CallbackServerConte
                                                        iv1::DetokenizeResponse* response) {
   auto model = api_.models->Find(request->model());
   if (!model.ok()) return Answer(context, model.status());
-  return AnswerFromPool(api_, context, [model = *model, request, response] {
-    return tandem::Detokenize(*model, *request, response);
-  });
+  return AnswerFromPool(api_, context, request->SpaceUsedLong(),
+                        [model = *model, request, response] {
+                          return tandem::Detokenize(*model, *request, response);
+                        });
 }
 
 grpc::ServerUnaryReactor* InferenceService::ListModels(grpc::CallbackServerContext* context,

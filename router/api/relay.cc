@@ -107,7 +107,6 @@ void Relay::Fail(absl::Status why) {
 
 void Relay::OnAccepted(LegKind kind, uint32_t cached_tokens) {
   MutexLock lock(&mu_);
-  accepted_ = std::min(accepted_, options_.clock->Now());
   leg(kind).cached_tokens = cached_tokens;
 }
 
@@ -411,7 +410,6 @@ RelayOutcome Relay::Outcome() const {
   out.completion_tokens = completion_tokens_;
   out.finish = reason_;
   for (const Leg& one : legs_) out.cached_tokens = std::max(out.cached_tokens, one.cached_tokens);
-  if (accepted_ != absl::InfiniteFuture()) out.queued = accepted_ - arrival_;
   if (first_token_ != absl::InfiniteFuture()) out.first_token = first_token_ - arrival_;
   out.total = std::min(ended_at_, options_.clock->Now()) - arrival_;
   return out;

@@ -38,9 +38,8 @@ struct RelayOutcome {
   uint32_t cached_tokens = 0;
   uint32_t completion_tokens = 0;
   inference::v1::FinishReason finish = inference::v1::FINISH_REASON_UNSPECIFIED;
-  // Since the request's arrival; absent when it did not get so far.
-  std::optional<absl::Duration> queued;  // until a worker took it
-  std::optional<absl::Duration> first_token;
+  // Since the request's arrival.
+  std::optional<absl::Duration> first_token;  // absent when none came
   absl::Duration total;
 };
 
@@ -178,7 +177,6 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   std::optional<absl::Time> blocked_since_ ABSL_GUARDED_BY(mu_);
   std::optional<absl::Status> end_ ABSL_GUARDED_BY(mu_);
   bool end_taken_ ABSL_GUARDED_BY(mu_) = false;
-  absl::Time accepted_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
   absl::Time last_token_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
   absl::Time first_token_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
   absl::Time ended_at_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();

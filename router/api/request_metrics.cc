@@ -13,7 +13,6 @@ void CountRequest(const RouterMetrics& metrics, const std::string& api,
   metrics.tokens.With({model, "input"}).Add(outcome.prompt_tokens);
   metrics.tokens.With({model, "cached"}).Add(outcome.cached_tokens);
   metrics.tokens.With({model, "output"}).Add(outcome.completion_tokens);
-  if (outcome.queued) metrics.queue_time.With({model}).Observe(*outcome.queued);
   if (outcome.first_token) metrics.time_to_first_token.With({model}).Observe(*outcome.first_token);
 }
 

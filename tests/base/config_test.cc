@@ -56,7 +56,7 @@ aliases:
 limits:
   max_request_bytes: 2MiB
   max_prompt_bytes: 4096
-  queue_timeout: 1m30s
+  slow_client_timeout: 1m30s
 observability: {log_format: json}
 heartbeat:
 )"));
@@ -68,7 +68,7 @@ heartbeat:
   EXPECT_EQ(router.aliases().at("gpt-3.5"), "smol");
   EXPECT_EQ(router.limits().max_request_bytes(), 2 << 20);
   EXPECT_EQ(router.limits().max_prompt_bytes(), 4096);
-  EXPECT_EQ(ToDuration(router.limits().queue_timeout()), absl::Seconds(90));
+  EXPECT_EQ(ToDuration(router.limits().slow_client_timeout()), absl::Seconds(90));
   EXPECT_EQ(router.observability().log_format(), config::v1::LOG_FORMAT_JSON);
   EXPECT_EQ(router.heartbeat().missed(), 3);
 }
@@ -186,7 +186,7 @@ TEST(Config, HostileFilesEndInAnErrorSoon) {
 TEST(Config, TheYamlItWritesReadsBackToTheSame) {
   ASSERT_OK_AND_ASSIGN(const RouterConfig router, Router(R"(
 aliases: {"odd key: #": "va\"lue", b: "true"}
-limits: {max_prompt_bytes: 1025, queue_timeout: 1ms}
+limits: {max_prompt_bytes: 1025, slow_client_timeout: 100ms}
 )"));
   ASSERT_OK_AND_ASSIGN(const RouterConfig again, Read<RouterConfig>(ConfigYaml(router)));
   EXPECT_TRUE(google::protobuf::util::MessageDifferencer::Equals(router, again))

@@ -24,9 +24,18 @@ using config::v1::ServerConfig;
 using inference::v1::InferenceService;
 using ::testing::HasSubstr;
 
-// GetModel fails with a detailed error; Generate never ends by itself.
+// GetModel fails with a detailed error; Tokenize gives a text back twice over; Generate never ends
+// by itself.
 class Service final : public InferenceService::CallbackService {
  public:
+  grpc::ServerUnaryReactor* Tokenize(grpc::CallbackServerContext* context,
+                                     const inference::v1::TokenizeRequest* request,
+                                     inference::v1::TokenizeResponse* response) override {
+    response->set_rendered(request->text() + request->text());
+    grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
+    reactor->Finish(grpc::Status::OK);
+    return reactor;
+  }
   grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context,
                                      const inference::v1::GetModelRequest* request,
                                      inference::v1::GetModelResponse*) override {
@@ -93,6 +102,7 @@ class GrpcServerTest : public ::testing::Test {
     GrpcServer::Options options;
     options.services = {&service_};
     options.max_message_bytes = 64 << 10;
+    options.max_buffer_bytes = 64 << 20;
     return GrpcServer::Start(config_, options);
   }
 
@@ -239,6 +249,18 @@ TEST_F(GrpcServerTest, AMessageAboveTheLimitIsRefused) {
   options.max_message_bytes = 1 << 20;
   EXPECT_THAT(GetModel(Channel(*server, options), std::string(65 << 10, 'm')),
               StatusIs(absl::StatusCode::kResourceExhausted));
+}
+
+TEST_F(GrpcServerTest, AnAnswerMayBeLargerThanARequest) {
+  ASSERT_OK_AND_ASSIGN(const auto server, Start());
+  grpc::ClientContext context;
+  inference::v1::TokenizeRequest request;
+  request.set_text(std::string(60 << 10, 't'));
+  inference::v1::TokenizeResponse response;
+  const grpc::Status status =
+      InferenceService::NewStub(Channel(*server))->Tokenize(&context, request, &response);
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(response.rendered().size(), size_t{120} << 10);
 }
 
 TEST_F(GrpcServerTest, ShutdownEndsAStreamThatWouldNeverEnd) {

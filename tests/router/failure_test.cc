@@ -237,6 +237,24 @@ TEST_F(FailureTest, ARequestWithAnIdThatCannotBeUsedIsAnsweredUnderAFreshOne) {
   EXPECT_TRUE(!id.empty() && id.size() <= 128) << id.size();
 }
 
+TEST_F(FailureTest, RequestsThatAreTooLargeTogetherAreRefused) {
+  StartUnified({"limits.max_inflight_bytes=1MiB"});
+  iv1::GenerateRequest large = TextRequest("Hi", 1);
+  large.set_text(std::string(1 << 20, 'x'));
+  large.set_truncate_prompt_tokens(10);
+  auto call = router_->Generate(large);  // alone, it may
+  const wv1::Submit submit = one_->NextSubmit();
+  const grpc::Status status = router_->GenerateAll(TextRequest("Hi")).status;
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(ReasonOf(status), "ROUTER_FULL");
+  EXPECT_TRUE(HasRetryInfo(status));
+  EXPECT_THAT(status.error_message(), HasSubstr("at most 1048576"));
+  one_->Send(submit.handle(), {.first_index = 0, .ids = Bytes("x"), .finish = true});
+  EXPECT_TRUE(call->Rest().status.ok());
+  one_->AnswerAll("y");
+  EXPECT_TRUE(router_->Await([&] { return router_->GenerateAll(TextRequest("Hi")).status.ok(); }));
+}
+
 TEST_F(FailureTest, OneRequestTooManyIsRefused) {
   StartUnified({"limits.max_inflight=1"});
   auto call = router_->Generate(TextRequest("Hi"));
