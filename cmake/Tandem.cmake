@@ -1,6 +1,6 @@
 # tandem_library, tandem_binary, tandem_test, tandem_proto: what a component's list is made of.
-# A target's layer is its top folder; a dependency on a layer that is not listed here stops cmake, at
-# the end of the configuration, when every target's layer is known.
+# A target's layer is its top folder; a dependency on a layer that is not listed here stops cmake,
+# at the end of the configuration, when every target's layer is known.
 set(TANDEM_LAYERS proto base text kvstore worker router client tests)
 set(TANDEM_MAY_USE_proto "")
 set(TANDEM_MAY_USE_base proto)

@@ -1,4 +1,4 @@
-"""A dependency against the arrows of docs/ARCHITECTURE.md stops cmake, whichever folder comes first."""
+"""A dependency against the arrows of docs/ARCHITECTURE.md stops cmake, whatever comes first."""
 
 import os
 import shutil
