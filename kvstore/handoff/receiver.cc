@@ -134,13 +134,23 @@ absl::StatusOr<LinkGrant> Receiver::AcceptLink(const LinkOffer& offer) {
   transport_->Retire(older);  // waits for at most one frame's copy
   const absl::Status admitted =
       transport_->Admit({endpoint.link, endpoint.token, endpoint.window_bytes}, this);
-  if (!admitted.ok()) {
+  {
     MutexLock lock(&mu_);
-    DropLink(endpoint.link, admitted);
-    return admitted;
+    const auto found = links_.find(endpoint.link.link_id);
+    const bool current = found != links_.end() && found->second.name == endpoint.link;
+    if (!admitted.ok()) {
+      DropLink(endpoint.link, admitted);
+      return admitted;
+    }
+    if (current) {
+      LogInfo("kv link granted", {{"peer", offer.peer}, {"epoch", endpoint.link.epoch}});
+      return grant;
+    }
   }
-  LogInfo("kv link granted", {{"peer", offer.peer}, {"epoch", endpoint.link.epoch}});
-  return grant;
+  // Another Link of the same pair, or the link's end, came in between: DropLink could not yet take
+  // back what was admitted just now.
+  transport_->Retire(endpoint.link);
+  return absl::UnavailableError("the pair linked anew meanwhile");
 }
 
 absl::Status Receiver::Attach(const LinkName& link,

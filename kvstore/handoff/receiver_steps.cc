@@ -155,6 +155,10 @@ void Receiver::OnFrame(const FrameHeader& header, absl::Span<const uint8_t> land
       return;
     }
     entry = found->second;
+    if (header.tag.link != entry->link) {  // nobody may end what came over another's link
+      ++counters_.bad_frames;
+      return;
+    }
     if (absl::Status bad = entry->CheckFrame(header, layout_, kv_abi_digest_); !bad.ok()) {
       ++counters_.bad_frames;
       return Step(entry, E::kFrameBad, bad);

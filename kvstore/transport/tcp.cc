@@ -214,7 +214,8 @@ absl::StatusOr<std::unique_ptr<Transport>> MakeTcpTransport(const TcpTransportOp
   RETURN_IF_ERROR(CheckSafe(wanted, options.insecure));
   if (wanted.IsWildcard() && options.advertise_host.empty()) {
     return absl::InvalidArgumentError(absl::StrCat("KV transport listens on ", options.listen,
-                                                   ": say which host peers connect to"));
+                                                   ", which is no address to connect to: set "
+                                                   "kv.advertise_host"));
   }
   ASSIGN_OR_RETURN(Socket listener, Socket::Listen(wanted));
   ASSIGN_OR_RETURN(const SocketAddress bound, listener.LocalAddress());
