@@ -41,6 +41,16 @@ worker::v1::Role ToWire(config::v1::Role role) {
   }
 }
 
+// Where other workers are told to connect to.
+absl::Status CheckReachable(const HostPort& peers) {
+  const std::string& host = peers.host;
+  const bool wildcard = host.empty() || host == "::" || host.find_first_not_of("0.") == host.npos;
+  if (!wildcard) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "kv.advertise_host: server.listen is ", peers.ToString(),
+      ", which is no address to connect to; say which host other workers reach this one at"));
+}
+
 }  // namespace
 
 Worker::Worker(const config::v1::WorkerConfig& config)
@@ -150,6 +160,7 @@ absl::Status Worker::StartServer() {
                                                .max_message_bytes = kMaxMessageBytes}));
   HostPort peers = server_->address();
   if (!config_.kv().advertise_host().empty()) peers.host = config_.kv().advertise_host();
+  RETURN_IF_ERROR(CheckReachable(peers));
   service_->Open(peers.ToString());
   server_->SetServing(true);
   return absl::OkStatus();
