@@ -8,8 +8,10 @@ namespace tandem {
 namespace {
 
 // Sessions may fill this much of the mailbox; the rest is for messages that can't be refused: the
-// ends of handoffs and of sessions, and there are never that many of them at once.
-constexpr size_t kSessionMessages = 8192;
+// ends of handoffs and of sessions. There are never that many of them at once, since no session
+// opens while more than kBacklog messages wait.
+constexpr size_t kSessionMessages = size_t{Engine::kSessions} * Engine::kMessages;
+constexpr size_t kBacklog = 8192;
 constexpr size_t kReservedMessages = 65536;
 constexpr absl::Duration kLoadInterval = absl::Milliseconds(100);
 constexpr absl::Duration kIdleWait = absl::Milliseconds(100);
@@ -48,6 +50,7 @@ void Engine::Loop() {
         mailbox_->PopAll(worked ? absl::ZeroDuration() : kIdleWait);
     progress_nanos_ = absl::ToUnixNanos(clock_->Now());
     idle_ = false;
+    if (draining_) core_->Drain();
     for (EngineMessage& message : messages) message(*core_);
     worked = core_->Step();
     step_number_ = core_->step_number();
@@ -80,42 +83,71 @@ void Engine::Post(EngineMessage message) {
                "more sessions ended than can be open");
 }
 
-absl::Status Engine::PostFromSession(EngineMessage message) {
-  if (mailbox_->size() >= kSessionMessages || !mailbox_->TryPush(std::move(message))) {
-    return absl::UnavailableError("the engine's queue of messages is full");
+absl::Status Engine::PostFromSession(SessionId session, uint32_t most, EngineMessage message) {
+  std::shared_ptr<std::atomic<uint32_t>> queued;
+  {
+    MutexLock lock(&mu_);
+    const auto found = queued_.find(session);
+    if (found == queued_.end()) return absl::UnavailableError("the session is closed");
+    queued = found->second;
   }
-  return absl::OkStatus();
+  if (++*queued > most) {
+    --*queued;
+    return absl::UnavailableError(
+        absl::StrCat("the engine has not taken the session's last ", most, " messages yet"));
+  }
+  const bool pushed =
+      mailbox_->size() < kSessionMessages &&
+      mailbox_->TryPush([queued, message = std::move(message)](EngineCore& core) mutable {
+        --*queued;
+        message(core);
+      });
+  if (pushed) return absl::OkStatus();
+  --*queued;
+  return absl::UnavailableError("the engine's queue of messages is full, or it has stopped");
 }
 
-SessionId Engine::OpenSession(std::shared_ptr<StepSink> sink) {
+absl::StatusOr<SessionId> Engine::OpenSession(std::shared_ptr<StepSink> sink) {
   const SessionId session{next_session_++};
-  Post([session, sink = std::move(sink)](EngineCore& core) mutable {
-    core.OpenSession(session, std::move(sink));
-  });
+  const bool pushed =
+      mailbox_->size() < kBacklog &&
+      mailbox_->TryPush([session, sink = std::move(sink)](EngineCore& core) mutable {
+        core.OpenSession(session, std::move(sink));
+      });
+  if (!pushed) return absl::UnavailableError("the engine has too much to do for another session");
+  MutexLock lock(&mu_);
+  queued_[session] = std::make_shared<std::atomic<uint32_t>>(0);
   return session;
 }
 
 void Engine::CloseSession(SessionId session) {
+  {
+    MutexLock lock(&mu_);
+    if (queued_.erase(session) == 0) return;
+  }
   Post([session](EngineCore& core) { core.CloseSession(session); });
 }
 
 absl::Status Engine::Submit(SessionId session, EngineRequest request) {
-  return PostFromSession([session, request = std::move(request)](EngineCore& core) mutable {
-    core.Submit(session, std::move(request));
-  });
+  return PostFromSession(session, kSubmits,
+                         [session, request = std::move(request)](EngineCore& core) mutable {
+                           core.Submit(session, std::move(request));
+                         });
 }
 
 absl::Status Engine::Cancel(SessionId session, uint64_t handle) {
-  return PostFromSession([=](EngineCore& core) { core.Cancel(session, handle); });
+  return PostFromSession(session, kMessages,
+                         [=](EngineCore& core) { core.Cancel(session, handle); });
 }
 
 absl::Status Engine::SetPaused(SessionId session, uint64_t handle, bool paused) {
-  return PostFromSession([=](EngineCore& core) { core.SetPaused(session, handle, paused); });
+  return PostFromSession(session, kMessages,
+                         [=](EngineCore& core) { core.SetPaused(session, handle, paused); });
 }
 
 absl::Status Engine::Reassign(SessionId session, uint64_t handle, uint32_t attempt,
                               std::string peer) {
-  return PostFromSession([=, peer = std::move(peer)](EngineCore& core) mutable {
+  return PostFromSession(session, kMessages, [=, peer = std::move(peer)](EngineCore& core) mutable {
     core.Reassign(session, handle, attempt, std::move(peer));
   });
 }
@@ -125,7 +157,8 @@ void Engine::Wake() {
 }
 
 void Engine::Drain() {
-  Post([](EngineCore& core) { core.Drain(); });
+  draining_ = true;
+  Wake();
 }
 
 bool Engine::WaitDrained(absl::Duration timeout) {
@@ -138,8 +171,9 @@ bool Engine::WaitDrained(absl::Duration timeout) {
 }
 
 EngineProgress Engine::progress() const {
+  const bool idle = idle_;  // first: whoever stops being idle makes progress before it says so
   const absl::Time last = absl::FromUnixNanos(progress_nanos_);
-  return {step_number_, idle_ ? absl::ZeroDuration() : clock_->Now() - last};
+  return {step_number_, idle ? absl::ZeroDuration() : clock_->Now() - last};
 }
 
 EngineLoad Engine::load() const {

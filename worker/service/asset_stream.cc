@@ -78,8 +78,10 @@ class AssetStream final : public grpc::ServerWriteReactor<wv1::GetAssetsResponse
 
 }  // namespace
 
-grpc::ServerWriteReactor<wv1::GetAssetsResponse>* SendAssets(const std::vector<Asset>& assets,
+grpc::ServerWriteReactor<wv1::GetAssetsResponse>* SendAssets(const absl::Status& admitted,
+                                                             const std::vector<Asset>& assets,
                                                              const wv1::GetAssetsRequest& request) {
+  if (!admitted.ok()) return new AssetStream(admitted);
   return new AssetStream(Wanted(assets, request));
 }
 

@@ -13,7 +13,8 @@ worker::v1::Heartbeat ToProto(const EngineProgress& progress);
 worker::v1::Refused ToRefused(uint64_t handle, const absl::Status& status);
 kv::v1::KvLayout ToProto(const KvLayout& layout);
 
-// Every UNAVAILABLE says when to try again; the rest is as it was.
+// With ErrorInfo, whose metadata says whether a `retry` is "safe" or "unsafe"; every UNAVAILABLE
+// says when to try again too.
 google::rpc::Status ToWire(const absl::Status& status);
 
 }  // namespace tandem

@@ -16,6 +16,13 @@ namespace wv1 = worker::v1;
 constexpr size_t kMaxReplies = 1024;         // unwritten: then nothing more is read
 constexpr size_t kCongestedBytes = 1 << 20;  // unwritten steps: then nothing more is computed
 constexpr size_t kUncongestedBytes = 256 << 10;
+constexpr size_t kMaxPeer = 512;  // bytes of an address, as in a Submit
+
+absl::Status CheckPeer(const std::string& peer) {
+  if (!peer.empty() && peer.size() <= kMaxPeer) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("session: reassign.peer has ", peer.size(), " bytes, want 1 to ", kMaxPeer));
+}
 
 }  // namespace
 
@@ -70,6 +77,7 @@ absl::Status Session::Handle(const wv1::SessionRequest& request) {
     case wv1::SessionRequest::kResume:
       return engine->SetPaused(*session, request.resume().handle(), false);
     case wv1::SessionRequest::kReassign:
+      RETURN_IF_ERROR(CheckPeer(request.reassign().peer()));
       return engine->Reassign(*session, request.reassign().handle(), request.reassign().attempt(),
                               request.reassign().peer());
     case wv1::SessionRequest::kDrain:
@@ -97,7 +105,7 @@ absl::Status Session::Hello(const wv1::RouterHello& hello) {
     *answer.mutable_hello() = parts_->info;
     outbox_.Reply(std::move(answer));
   }
-  const SessionId session = parts_->engine->OpenSession(shared_from_this());
+  ASSIGN_OR_RETURN(const SessionId session, parts_->engine->OpenSession(shared_from_this()));
   bool ended = false;
   {
     MutexLock lock(&mu_);
@@ -166,10 +174,24 @@ void Session::OnLoad(const EngineLoad& load) {
 }
 
 void Session::Beat() {
+  const absl::Time now = parts_->clock->Now();
+  bool late = false, stuck = false;
   {
     MutexLock lock(&mu_);
-    if (end_ || !session_) return;
-    outbox_.SetHeartbeat(ToProto(parts_->engine->progress()));
+    if (finished_) return;
+    late = !end_ && !session_ && now - began_ >= parts_->hello_timeout;
+    stuck = end_ && writing_ && now - ended_ >= parts_->end_timeout;
+    cancelling_ = stuck;
+    if (!end_ && session_) outbox_.SetHeartbeat(ToProto(parts_->engine->progress()));
+  }
+  if (stuck) {
+    context_->TryCancel();
+    MutexLock lock(&mu_);
+    cancelling_ = false;
+  }
+  if (late) {
+    return End(absl::DeadlineExceededError(absl::StrCat(
+        "session: no `hello` came within ", absl::FormatDuration(parts_->hello_timeout))));
   }
   Pump();
 }
@@ -181,12 +203,21 @@ bool Session::UpdateCongestion() {
   return was && !congested_;
 }
 
+void Session::Close(const absl::Status& status) {
+  {
+    MutexLock lock(&mu_);
+    if (!close_) close_ = status;
+  }
+  Pump();
+}
+
 void Session::End(const absl::Status& status) {
   std::optional<SessionId> session;
   {
     MutexLock lock(&mu_);
     if (end_) return;
     end_ = status;
+    ended_ = parts_->clock->Now();
     outbox_ = Outbox();
     session = session_;
   }
@@ -196,11 +227,11 @@ void Session::End(const absl::Status& status) {
 }
 
 void Session::Pump() {
-  std::optional<absl::Status> finish;
+  std::optional<absl::Status> finish, end;
   bool write = false, wake = false, read = false;
   {
     MutexLock lock(&mu_);
-    if (finished_ || writing_) return;
+    if (finished_ || writing_ || cancelling_) return;
     if (end_) {
       if (starting_reads_ > 0) return;
       finished_ = true;
@@ -211,8 +242,11 @@ void Session::Pump() {
       wake = UpdateCongestion();
       read = read_waits_ && outbox_.replies() <= kMaxReplies;
       if (read) read_waits_ = false;
+    } else {
+      end = close_;
     }
   }
+  if (end) return End(*end);
   if (finish) return Finish(ToGrpcStatus(*finish));
   if (write) StartWrite(&reply_);
   if (wake) parts_->engine->Wake();

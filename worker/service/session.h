@@ -21,7 +21,10 @@ struct SessionParts {
   Engine* engine = nullptr;
   const Clock* clock = nullptr;
   RequestLimits limits;
-  worker::v1::WorkerInfo info;  // the worker's hello
+  worker::v1::WorkerInfo info;                      // the worker's hello
+  absl::Duration hello_timeout = absl::Seconds(5);  // from the stream's start
+  // How long an ended stream's last write may take before the stream is cancelled.
+  absl::Duration end_timeout = absl::Seconds(5);
 };
 
 // One router's stream: checks and passes on what the router says, and writes what the engine tells.
@@ -36,13 +39,16 @@ class Session final
       public StepSink,
       public std::enable_shared_from_this<Session> {
  public:
-  explicit Session(const SessionParts* parts) : parts_(parts) {}
+  Session(const SessionParts* parts, grpc::CallbackServerContext* context)
+      : parts_(parts), context_(context), began_(parts->clock->Now()) {}
   // Takes gRPC's share, and begins to read if `admitted` is OK; else the stream ends with it.
   void Begin(const absl::Status& admitted, std::function<void()> on_done);
 
-  // Queues a heartbeat, once the hellos are exchanged.
+  // Queues a heartbeat, once the hellos are exchanged, and looks after the timeouts.
   void Beat() ABSL_LOCKS_EXCLUDED(mu_);
-  // Ends the stream with this status. Only the first call counts.
+  // Ends the stream with this status once all that it has to say is written.
+  void Close(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mu_);
+  // Ends the stream with this status at once. Only the first call counts.
   void End(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mu_);
 
   void OnReadDone(bool ok) override;
@@ -67,6 +73,8 @@ class Session final
   bool UpdateCongestion() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const SessionParts* const parts_;
+  grpc::CallbackServerContext* const context_;  // lives until Finish
+  const absl::Time began_;
   std::shared_ptr<Session> self_;  // gRPC's share
   std::function<void()> on_done_;
 
@@ -76,8 +84,11 @@ class Session final
 
   Mutex mu_;
   Outbox outbox_ ABSL_GUARDED_BY(mu_);
-  std::optional<SessionId> session_ ABSL_GUARDED_BY(mu_);  // set by the hello
-  std::optional<absl::Status> end_ ABSL_GUARDED_BY(mu_);   // no write or read starts any more
+  std::optional<SessionId> session_ ABSL_GUARDED_BY(mu_);   // set by the hello
+  std::optional<absl::Status> close_ ABSL_GUARDED_BY(mu_);  // becomes end_ when all is written
+  std::optional<absl::Status> end_ ABSL_GUARDED_BY(mu_);    // no write or read starts any more
+  absl::Time ended_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
+  bool cancelling_ ABSL_GUARDED_BY(mu_) = false;  // Finish has to wait for it
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
   int starting_reads_ ABSL_GUARDED_BY(mu_) = 0;   // Finish has to wait for them
   bool read_waits_ ABSL_GUARDED_BY(mu_) = false;  // until replies are written

@@ -58,7 +58,7 @@ void SessionService::EndSessions(const absl::Status& status) {
     MutexLock lock(&mu_);
     closed_ = status;
   }
-  for (const auto& session : OpenSessions()) session->End(status);
+  for (const auto& session : OpenSessions()) session->Close(status);
 }
 
 void SessionService::OnSessionDone() {
@@ -68,8 +68,8 @@ void SessionService::OnSessionDone() {
 }
 
 grpc::ServerBidiReactor<wv1::SessionRequest, wv1::SessionResponse>* SessionService::Session(
-    grpc::CallbackServerContext*) {
-  auto session = std::make_shared<tandem::Session>(&options_.parts);
+    grpc::CallbackServerContext* context) {
+  auto session = std::make_shared<tandem::Session>(&options_.parts, context);
   absl::Status admitted;
   {
     MutexLock lock(&mu_);
@@ -88,7 +88,12 @@ grpc::ServerBidiReactor<wv1::SessionRequest, wv1::SessionResponse>* SessionServi
 
 grpc::ServerWriteReactor<wv1::GetAssetsResponse>* SessionService::GetAssets(
     grpc::CallbackServerContext*, const wv1::GetAssetsRequest* request) {
-  return SendAssets(options_.assets, *request);
+  absl::Status admitted;
+  {
+    MutexLock lock(&mu_);
+    admitted = closed_;
+  }
+  return SendAssets(admitted, options_.assets, *request);
 }
 
 grpc::ServerUnaryReactor* SessionService::GetWorker(grpc::CallbackServerContext* context,

@@ -30,7 +30,8 @@ class SessionService final : public worker::v1::WorkerService::CallbackService {
 
   // From now on it serves. `handoff_address`: where other workers reach this one.
   void Open(const std::string& handoff_address) ABSL_LOCKS_EXCLUDED(mu_);
-  // Ends all sessions, and refuses new ones.
+  // Ends each session once its outbox is written, which the server's Shutdown bounds, and refuses
+  // new ones.
   void EndSessions(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mu_);
 
   grpc::ServerBidiReactor<worker::v1::SessionRequest, worker::v1::SessionResponse>* Session(

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/grpc_server.h"
 #include "base/grpc_status.h"
+#include "base/metrics.h"
 #include "tests/support/status_matchers.h"
 #include "tests/worker/engine/harness.h"
 
@@ -37,6 +38,9 @@ struct Server {
                       {"empty", "d3", ""}};
     options.max_sessions = 2;
     options.heartbeat = absl::Milliseconds(50);
+    options.parts.hello_timeout = absl::Seconds(1);
+    options.parts.end_timeout = absl::Milliseconds(200);
+    options.sessions = sessions;
     service = std::make_unique<SessionService>(std::move(options));
     config::v1::ServerConfig config;
     config.set_listen("127.0.0.1:0");
@@ -63,6 +67,19 @@ struct Server {
     return pool->free_blocks() == pool->blocks();
   }
 
+  // Until no step was made in a fifth of a second: sequences that do not end stand still.
+  void WaitUntilItStands() {
+    const absl::Time end = absl::Now() + absl::Seconds(30);
+    uint64_t steps = 0;
+    do {
+      steps = engine->progress().step_number;
+      const absl::Time next = absl::Now() + absl::Milliseconds(200);
+      while (absl::Now() < next) std::this_thread::yield();
+    } while (engine->progress().step_number != steps && absl::Now() < end);
+  }
+
+  MetricRegistry registry;
+  const Gauge sessions = registry.NewGauge("sessions", "Open sessions.", {}).With({});
   ToyModel model;
   std::unique_ptr<BlockPool> pool;
   std::unique_ptr<Engine> engine;
@@ -217,11 +234,94 @@ TEST(SessionService, HeartbeatsComeWhileNothingHappens) {
   Server server;
   Router router(&server);
   router.Hello();
+  router.Submit(ToyRequest(1, 4, 4));
+  router.TokensOf(1);
   for (int i = 0; i < 3; ++i) {
     const auto beat = router.Next(wv1::SessionResponse::kHeartbeat);
     ASSERT_TRUE(beat.has_value());
-    EXPECT_LT(beat->heartbeat().engine_age_ms(), 5000u);
+    EXPECT_EQ(beat->heartbeat().step_number(), 4u) << "one a token";
   }
+}
+
+TEST(SessionService, AStreamWithoutAHelloIsEnded) {
+  Server server;
+  Router router(&server);
+  EXPECT_FALSE(router.Next(wv1::SessionResponse::kHello).has_value());
+  EXPECT_THAT(router.Finish(),
+              StatusIs(absl::StatusCode::kDeadlineExceeded, HasSubstr("no `hello` came")));
+}
+
+TEST(SessionService, AnEndedStreamWhoseRouterDoesNotReadIsCancelled) {
+  Server server({.blocks = 600});
+  Router slow(&server);
+  slow.Hello();
+  for (uint64_t handle = 1; handle <= 8; ++handle) {
+    EngineRequest request = ToyRequest(handle, 10, 1000);
+    request.logprobs = 20;
+    slow.Submit(request);
+  }
+  server.WaitUntilItStands();
+  EXPECT_LT(server.pool->free_blocks(), 600u) << "they did not end";
+  slow.Hello();  // a breach, while a write is stuck
+  while (server.sessions.Value() > 0) std::this_thread::yield();
+  EXPECT_TRUE(server.AllFree());
+}
+
+TEST(SessionService, StoppingLosesNothingThatWasProduced) {
+  Server server({.blocks = 200});
+  Router router(&server);
+  router.Hello();
+  EngineRequest request = ToyRequest(1, 10, 1000);
+  request.logprobs = 20;  // more bytes than the stream takes unread
+  router.Submit(request);
+  ASSERT_TRUE(router.Next(wv1::SessionResponse::kAccepted).has_value());
+  while (server.engine->progress().step_number < 1000) std::this_thread::yield();
+  ASSERT_TRUE(server.AllFree());  // all of it was produced
+  server.service->EndSessions(absl::UnavailableError("the worker is stopping"));
+  EXPECT_EQ(router.TokensOf(1), ExpectedAnswer(request).token_ids);
+  EXPECT_FALSE(router.Next(wv1::SessionResponse::kPong).has_value());
+  EXPECT_THAT(router.Finish(), StatusIs(absl::StatusCode::kUnavailable, HasSubstr("stopping")));
+}
+
+TEST(SessionService, ErrorsSayWhetherARetryIsSafe) {
+  Server server;
+  Router router(&server);
+  router.Hello();
+  const auto retry = [&router](const EngineRequest& request) {
+    router.Submit(request);
+    const auto refused = router.Next(wv1::SessionResponse::kRefused);
+    const absl::Status status = FromRpcStatus(refused->refused().status());
+    EXPECT_EQ(DetailOf<google::rpc::RetryInfo>(status).has_value(), absl::IsUnavailable(status));
+    return DetailOf<google::rpc::ErrorInfo>(status)->metadata().at("retry");
+  };
+  EngineRequest wrong = ToyRequest(1, 4, 4);
+  wrong.prompt[2] = ToyModel::kVocab;
+  EXPECT_EQ(retry(wrong), "unsafe");
+  server.engine->Drain();
+  while (!server.engine->load().draining) std::this_thread::yield();
+  EXPECT_EQ(retry(ToyRequest(2, 4, 4)), "safe");
+}
+
+TEST(SessionService, AReassignmentToNowhereBreaksTheProtocol) {
+  Server server;
+  Router router(&server);
+  router.Hello();
+  wv1::SessionRequest reassign;
+  reassign.mutable_reassign()->set_peer(std::string(513, 'x'));
+  router.stream->Write(reassign);
+  EXPECT_FALSE(router.Next(wv1::SessionResponse::kPong).has_value());
+  EXPECT_THAT(router.Finish(),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("reassign.peer has 513")));
+}
+
+TEST(SessionService, NothingIsServedBeforeItOpensOrAfterItStops) {
+  Server server;
+  server.service->EndSessions(absl::UnavailableError("stopping"));
+  grpc::ClientContext context;
+  const auto reader = server.stub->GetAssets(&context, wv1::GetAssetsRequest());
+  wv1::GetAssetsResponse chunk;
+  EXPECT_FALSE(reader->Read(&chunk));
+  EXPECT_THAT(FromGrpcStatus(reader->Finish()), StatusIs(absl::StatusCode::kUnavailable));
 }
 
 TEST(SessionService, ARouterThatDoesNotReadStopsOnlyItself) {
@@ -234,13 +334,7 @@ TEST(SessionService, ARouterThatDoesNotReadStopsOnlyItself) {
     slow.Submit(request);
   }
   quick.Hello();
-  const absl::Time end = absl::Now() + absl::Seconds(30);
-  uint64_t steps = 0;
-  do {  // until no step was made in a fifth of a second: the slow one's sequences stand still
-    steps = server.engine->progress().step_number;
-    const absl::Time next = absl::Now() + absl::Milliseconds(200);
-    while (absl::Now() < next) std::this_thread::yield();
-  } while (server.engine->progress().step_number != steps && absl::Now() < end);
+  server.WaitUntilItStands();
   EXPECT_LT(server.pool->free_blocks(), 600u) << "they did not end";
   quick.Submit(ToyRequest(1, 10, 10));
   EXPECT_EQ(quick.TokensOf(1), ExpectedAnswer(ToyRequest(1, 10, 10)).token_ids);
