@@ -24,7 +24,7 @@ TEST(TcpAddress, OffLoopbackNeedsTheInsecureOption) {
   EXPECT_THAT(MakeTcpTransport({.listen = "0.0.0.0:0"}),
               StatusIs(Code::kInvalidArgument, HasSubstr("insecure")));
   EXPECT_THAT(MakeTcpTransport({.listen = "0.0.0.0:0", .insecure = true}),
-              StatusIs(Code::kInvalidArgument, HasSubstr("which host")));
+              StatusIs(Code::kInvalidArgument, HasSubstr("set kv.advertise_host")));
   ASSERT_OK_AND_ASSIGN(
       const auto transport,
       MakeTcpTransport({.listen = "0.0.0.0:0", .advertise_host = "127.0.0.1", .insecure = true}));
