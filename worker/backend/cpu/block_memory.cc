@@ -47,7 +47,7 @@ absl::StatusOr<std::unique_ptr<BlockMemory>> CpuBlockMemory::Create(const KvLayo
         absl::StrCat("KV cache: no memory for ", blocks, " blocks of ", per_block, " bytes"));
   }
   absl::StatusOr<HugePages> pages = HugePages::Map(per_block * blocks);
-  if (!pages.ok()) return Annotate(pages.status(), "KV cache");
+  if (!pages.ok()) return Annotate(pages.status(), "KV cache (kv.memory_bytes)");
   return absl::WrapUnique(new CpuBlockMemory(layout, blocks, *std::move(pages)));
 }
 

@@ -23,7 +23,7 @@ absl::StatusOr<HugePages> HugePages::Map(size_t bytes) {
   const size_t size = RoundUp(std::max<size_t>(bytes, 1), kHugePage);
   void* mapped = size < bytes ? MAP_FAILED
                               : mmap(nullptr, size + kHugePage, PROT_READ | PROT_WRITE,
-                                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+                                     MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (mapped == MAP_FAILED) {
     return absl::ResourceExhaustedError(absl::StrCat("no memory for ", bytes, " bytes"));
   }
