@@ -1,5 +1,6 @@
 #include "worker/model/families.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 
@@ -54,6 +55,22 @@ absl::Status CheckRange(absl::string_view field, int64_t value, int64_t max) {
   if (value >= 1 && value <= max) return absl::OkStatus();
   return absl::InvalidArgumentError(
       absl::StrCat(field, ": want a number in [1, ", max, "], found ", value));
+}
+
+// The largest angle is that of the last position at the highest frequency: theta^0 = 1 divided by
+// what the scaling divides by, where it divides that one at all.
+absl::Status CheckAngles(const RopeSpec& rope, int32_t max_context) {
+  constexpr double kMaxAngle = 1 << 20;  // worker/backend/cpu/rope_table.h
+  double divisor = 1;
+  if (rope.scaling == RopeScaling::kLinear || rope.scaling == RopeScaling::kLlama3) {
+    divisor = std::min(1.0, rope.factor);
+  }
+  for (const float one : rope.divisors) divisor = std::min(divisor, double{one});
+  const double frequency = std::max(1.0, 1 / rope.theta) / divisor;
+  if ((max_context - 1.0) * frequency < kMaxAngle) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("rope: the last of ", max_context, " positions at a frequency of ", frequency,
+                   " is an angle above ", kMaxAngle, ", beyond what is exact"));
 }
 
 absl::Status CheckRope(const RopeSpec& rope, int32_t head_dim) {
@@ -150,7 +167,8 @@ absl::Status CheckSpec(const ModelSpec& spec) {
           absl::StrCat("end-of-text token ", id, " is outside the vocabulary of ", spec.vocab));
     }
   }
-  return CheckRope(spec.rope, spec.head_dim);
+  RETURN_IF_ERROR(CheckRope(spec.rope, spec.head_dim));
+  return CheckAngles(spec.rope, spec.max_context);
 }
 
 }  // namespace tandem

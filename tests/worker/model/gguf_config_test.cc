@@ -6,6 +6,7 @@
 #include "tests/support/gguf_writer.h"
 #include "tests/support/status_matchers.h"
 #include "worker/model/assets.h"
+#include "worker/model/families.h"
 
 namespace tandem {
 namespace {
@@ -150,6 +151,20 @@ TEST(GgufAssets, RefuseATokenizerWithMoreTokensThanRows) {
   writer.Int("llama.vocab_size", 4);
   EXPECT_THAT(AssetsOf(writer),
               Refused("the tokenizer has 5 tokens and the model's embedding 4 rows"));
+}
+
+TEST(CheckSpec, AContextWhoseAnglesAreNotExactIsRefused) {
+  ModelSpec spec;
+  spec.layers = spec.q_heads = spec.kv_heads = spec.ffn_dim = spec.vocab = spec.dim = 1;
+  spec.head_dim = 2;
+  spec.max_context = 1 << 20;
+  EXPECT_TRUE(CheckSpec(spec).ok()) << CheckSpec(spec);
+  spec.max_context += 1;
+  EXPECT_EQ(CheckSpec(spec).code(), absl::StatusCode::kInvalidArgument);
+  spec.rope.scaling = RopeScaling::kLinear;
+  spec.rope.factor = 1e-6;
+  spec.max_context = 4096;
+  EXPECT_EQ(CheckSpec(spec).code(), absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace
