@@ -67,14 +67,14 @@ function(tandem_reuse_pch name grpc)
   endif()
 endfunction()
 
-# tandem_binary(NAME SRCS main.cc [DEPS x ...] [GRPC]): a program in build/PRESET/bin.
+# tandem_binary(NAME SRCS main.cc [DEPS x ...] [GRPC]): a program in build/PRESET/bin. Its one or
+# two sources make no use of the precompiled headers: what it links may add flags of its own.
 function(tandem_binary name)
   cmake_parse_arguments(arg "GRPC" "" "SRCS;DEPS" ${ARGN})
   tandem_record_layers(${name} ${arg_DEPS})
   add_executable(${name} ${arg_SRCS})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
   target_link_libraries(${name} PRIVATE ${arg_DEPS})
-  tandem_reuse_pch(${name} ${arg_GRPC})
 endfunction()
 
 # tandem_test(NAME SRCS a_test.cc ... [DEPS x ...] [LABELS l ...] [TIMEOUT seconds] [GRPC])

@@ -20,9 +20,9 @@ struct EngineProgress {
 //   life    Start .. Stop (or the destructor). Stop ends the thread, and with it all calls to the
 //           handoff parts and sinks; handoffs that end later are dropped. So: Stop, then destroy
 //           the handoff parts, then the model.
-//   errors  Unavailable when a session has kSubmits requests, or kMessages messages, that the engine
-//           has not taken yet: it sends faster than they are taken. No session can crowd out others,
-//           as long as at most kSessions are open
+//   errors  Unavailable when a session has kSubmits requests, or kMessages messages, that the
+//           engine has not taken yet: it sends faster than they are taken. No session can crowd
+//           out others, as long as at most kSessions are open
 //   threads any
 class Engine {
  public:
