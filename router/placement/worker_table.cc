@@ -24,6 +24,7 @@ WorkerTable::WorkerTable(Options options) : options_(std::move(options)) {
 }
 
 void WorkerTable::Start() {
+  MakeSessions();  // the fixed addresses are known before the first request
   ticker_ = std::jthread([this] { TickLoop(); });
   if (!names_.empty()) resolver_ = std::jthread([this] { ResolveLoop(); });
 }
