@@ -52,6 +52,14 @@ Receiver::~Receiver() {
   courier_.Stop();
 }
 
+void Receiver::Announce(const HandoffKey& key, absl::Time deadline) {
+  MutexLock lock(&mu_);
+  const Entry entry = FindOrMake(key);
+  if (entry == nullptr || entry->expected) return;
+  entry->deadline = deadline;
+  Step(entry, E::kAnnounce);
+}
+
 void Receiver::Expect(const HandoffKey& key, uint32_t prompt_tokens, std::vector<BlockId> blocks,
                       uint32_t held_blocks, absl::Time deadline, Done done) {
   const uint32_t prompt_blocks = (prompt_tokens + layout_.block_tokens - 1) / layout_.block_tokens;
@@ -79,7 +87,9 @@ void Receiver::Cancel(const HandoffKey& key) {
   MutexLock lock(&mu_);
   const auto found = receptions_.find(key.request_id);
   if (found == receptions_.end() || found->second->key != key) return;
-  Step(found->second, E::kCancel, absl::CancelledError("the decode worker cancelled the handoff"));
+  Step(found->second, E::kCancel,
+       absl::CancelledError(found->second->expected ? "the decode worker cancelled the handoff"
+                                                    : "it left the decode worker's queue"));
 }
 
 absl::StatusOr<LinkGrant> Receiver::AcceptLink(const LinkOffer& offer) {

@@ -25,7 +25,7 @@ struct ReceiverOptions {
   Incarnation incarnation{};        // of this process
   uint64_t window_bytes = 8 << 20;  // of each link's landing window
   uint32_t max_links = 64;
-  uint32_t max_parked = 1024;                        // Reserves that wait for the engine
+  uint32_t max_parked = 1024;                        // Reserves of requests that are not here
   uint32_t max_remembered = 8192;                    // ended handoffs
   absl::Duration lease = absl::Seconds(10);          // of a reservation that is not renewed
   absl::Duration park = absl::Seconds(1);            // of a Reserve that came before its request
@@ -53,6 +53,7 @@ class Receiver final : public HandoffReceiver, private FrameSink {
   Receiver(BlockMemory* memory, Transport* transport, const ReceiverOptions& options);
   ~Receiver() override;
 
+  void Announce(const HandoffKey& key, absl::Time deadline) override;
   void Expect(const HandoffKey& key, uint32_t prompt_tokens, std::vector<BlockId> blocks,
               uint32_t held_blocks, absl::Time deadline, Done done) override;
   void Cancel(const HandoffKey& key) override;

@@ -25,16 +25,32 @@ constexpr A kRepeat = {.repeat_verdict = true};
 
 constexpr Row kRows[] = {
     {S::kUnknown, E::kReserve, S::kParked, {.start_park = true}},
+    {S::kUnknown, E::kAnnounce, S::kAnnounced},
     {S::kUnknown, E::kExpect, S::kExpected},
     {S::kUnknown, E::kPeerAbort, S::kEnded},
     {S::kUnknown, E::kComplete, S::kUnknown, {.send_abort = true}},
     {S::kUnknown, E::kRenew, S::kUnknown, {.send_abort = true}},
 
+    {S::kParked, E::kAnnounce, S::kWaiting},
     {S::kParked, E::kExpect, S::kFilling, kReserve},
     {S::kParked, E::kPeerAbort, S::kEnded},
     {S::kParked, E::kLinkDown, S::kUnknown},
     {S::kParked, E::kParkEnd, S::kEnded, {.send_refused = true}},
     {S::kParked, E::kReplaced, S::kEnded, {.send_refused = true}},
+
+    {S::kAnnounced, E::kReserve, S::kWaiting},
+    {S::kAnnounced, E::kExpect, S::kExpected},
+    {S::kAnnounced, E::kPeerAbort, S::kEnded},
+    {S::kAnnounced, E::kCancel, S::kEnded},
+    {S::kAnnounced, E::kDeadline, S::kEnded},
+    {S::kAnnounced, E::kReplaced, S::kEnded},
+
+    {S::kWaiting, E::kExpect, S::kFilling, kReserve},
+    {S::kWaiting, E::kPeerAbort, S::kEnded},
+    {S::kWaiting, E::kLinkDown, S::kAnnounced},
+    {S::kWaiting, E::kCancel, S::kEnded, {.send_refused = true}},
+    {S::kWaiting, E::kDeadline, S::kEnded, {.send_abort = true}},
+    {S::kWaiting, E::kReplaced, S::kEnded, {.send_refused = true}},
 
     {S::kExpected, E::kReserve, S::kFilling, kReserve},
     {S::kExpected, E::kPeerAbort, S::kEnded, kReport},
@@ -98,11 +114,13 @@ constexpr Table MakeTable() {
 }
 constexpr Table kTable = MakeTable();
 
-constexpr absl::string_view kStateNames[kReceiverStates] = {
-    "UNKNOWN", "PARKED", "EXPECTED", "FILLING", "FILLED", "COMPLETING", "ENDED"};
+constexpr absl::string_view kStateNames[kReceiverStates] = {"UNKNOWN", "PARKED",     "ANNOUNCED",
+                                                            "WAITING", "EXPECTED",   "FILLING",
+                                                            "FILLED",  "COMPLETING", "ENDED"};
 constexpr absl::string_view kEventNames[kReceiverEvents] = {
-    "Reserve", "Expect",    "frame good", "frame bad", "all filled", "Complete", "RenewLease",
-    "Abort",   "link down", "Cancel",     "park end",  "lease end",  "deadline", "replaced"};
+    "Reserve",    "Announce", "Expect",     "frame good", "frame bad",
+    "all filled", "Complete", "RenewLease", "Abort",      "link down",
+    "Cancel",     "park end", "lease end",  "deadline",   "replaced"};
 
 }  // namespace
 

@@ -9,17 +9,20 @@ namespace tandem {
 
 enum class ReceiverState {
   kUnknown,     // nothing is known of this attempt
-  kParked,      // the peer's Reserve waits for the engine
+  kParked,      // the peer's Reserve waits for the engine, which has not heard of the request
+  kAnnounced,   // the engine has the request in its queue
+  kWaiting,     // both: the peer's Reserve waits until the engine has made room
   kExpected,    // the engine has made room, and waits for the peer's Reserve
   kFilling,     // leased: frames may come
   kFilled,      // every block arrived; the peer's Complete is missing
   kCompleting,  // Complete came before the last frames
   kEnded,       // over; kept for a while to answer duplicates
 };
-inline constexpr int kReceiverStates = 7;
+inline constexpr int kReceiverStates = 9;
 
 enum class ReceiverEvent {
   kReserve,
+  kAnnounce,
   kExpect,
   kFrameGood,
   kFrameBad,   // wrong tag, place or digest; or a Complete that does not fit what came
@@ -34,7 +37,7 @@ enum class ReceiverEvent {
   kDeadline,
   kReplaced,  // a newer attempt of the request appeared
 };
-inline constexpr int kReceiverEvents = 14;
+inline constexpr int kReceiverEvents = 15;
 
 struct ReceiverActions {
   bool send_reserved = false;

@@ -31,15 +31,28 @@ AbortReason ReasonFor(E event, const absl::Status& why) {
   }
 }
 
-// What the peer is told of a handoff that ended with this event.
-ToSender VerdictOf(const HandoffKey& key, E event, const ReceiverActions& actions,
+// What the peer is told of a handoff that ended with this event, now or when it asks.
+ToSender VerdictOf(const Reception& entry, E event, const ReceiverActions& actions,
                    const absl::Status& why) {
   std::string detail(why.message());
-  if (actions.send_completed) return CompletedMessage{key};
-  if (!actions.send_refused) return AbortMessage{key, ReasonFor(event, why), std::move(detail)};
-  const bool full = event == E::kParkEnd;
-  return RefusedMessage{key, full ? RefuseReason::kFull : RefuseReason::kStaleAttempt,
-                        std::move(detail)};
+  if (actions.send_completed) return CompletedMessage{entry.key};
+  const bool full = event == E::kParkEnd || (event == E::kCancel && !entry.expected);
+  if (full) return RefusedMessage{entry.key, RefuseReason::kFull, std::move(detail)};
+  if (actions.send_refused) {
+    return RefusedMessage{entry.key, RefuseReason::kStaleAttempt, std::move(detail)};
+  }
+  return AbortMessage{entry.key, ReasonFor(event, why), std::move(detail)};
+}
+
+// Whether a peer holds, or may hold, a reservation that its lease ends.
+bool Leased(S state) {
+  return state == S::kFilling || state == S::kFilled || state == S::kCompleting;
+}
+
+absl::string_view LateFor(S state) {
+  if (Leased(state)) return "the handoff was not over in time";
+  return state == S::kExpected ? "the prefill worker never asked to hand over"
+                               : "the request never left the decode worker's queue";
 }
 
 }  // namespace
@@ -87,7 +100,7 @@ void Receiver::End(const Entry& entry, E event, const ReceiverActions& actions,
                    const absl::Status& why) {
   by_generation_.erase(entry->generation);
   entry->outcome = actions.send_completed ? absl::OkStatus() : why;
-  entry->verdict = VerdictOf(entry->key, event, actions, why);
+  entry->verdict = VerdictOf(*entry, event, actions, why);
   if (actions.send_completed || actions.send_refused || actions.send_abort) {
     Send(entry->link, entry->verdict);
   }
@@ -141,6 +154,7 @@ void Receiver::DropLink(const LinkName& link, const absl::Status& why) {
     if (entry->state == S::kExpected) continue;
     Step(entry, E::kLinkDown, why);
     if (entry->state == S::kUnknown) receptions_.erase(entry->key.request_id);
+    if (entry->state == S::kAnnounced) entry->link = {};  // the peer may ask again over another
   }
 }
 
@@ -202,11 +216,8 @@ void Receiver::Tick() {
       continue;
     }
     if (now >= entry->deadline) {
-      Step(entry, E::kDeadline,
-           absl::DeadlineExceededError(entry->state == S::kExpected
-                                           ? "the prefill worker never asked to hand over"
-                                           : "the handoff was not over in time"));
-    } else if (entry->state != S::kExpected && now >= entry->lease_end) {
+      Step(entry, E::kDeadline, absl::DeadlineExceededError(LateFor(entry->state)));
+    } else if (Leased(entry->state) && now >= entry->lease_end) {
       Step(entry, E::kLeaseEnd, absl::DeadlineExceededError("the sender's lease ended"));
     }
   }

@@ -23,13 +23,15 @@ struct Reception {
   LinkName link;  // {0, 0} until then
   uint32_t reserved_tokens = 0;
 
+  // From the engine's Announce, then its Expect.
+  absl::Time deadline = absl::InfiniteFuture();
+
   // From the engine's Expect.
   HandoffReceiver::Done done;  // set until reported
   bool expected = false;
   uint32_t prompt_tokens = 0;
   std::vector<BlockId> blocks;  // that the prompt needs, in order
   uint32_t held_blocks = 0;
-  absl::Time deadline = absl::InfiniteFuture();
 
   // While frames may come.
   uint64_t generation = 0;

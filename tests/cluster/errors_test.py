@@ -6,11 +6,12 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import time
 import unittest
 
 import grpc
 import tiny_model
-from cluster import (BIN, PATIENCE, Cluster, Process, await_true, connect, ids_request, pb,
+from cluster import (BIN, PATIENCE, Answer, Cluster, Process, await_true, connect, ids_request, pb,
                      text_request)
 from google.rpc import error_details_pb2, status_pb2
 from tandem.inference.v1.inference_pb2_grpc import InferenceServiceStub
@@ -170,6 +171,54 @@ class CapacityTest(unittest.TestCase):
                     self.assertEqual(len(retry), 1)
                 for call in calls:
                     call.cancel()
+
+    def full_decode_worker(self, folder, *settings):
+        """A cluster, and a stream that holds 1,001 of the decode worker's 1,020 blocks."""
+        cluster = Cluster(tiny_model.write(folder), worker=("decode:kv.blocks=1020", *settings))
+        request = ids_request([1], 16000)
+        request.stopping.ignore_eos = True
+        return cluster, request
+
+    def test_a_handoff_waits_for_as_long_as_the_decode_worker_is_full(self):
+        with tempfile.TemporaryDirectory() as folder:
+            cluster, endless = self.full_decode_worker(folder)
+            with cluster:
+                first = cluster.stub.Generate(endless, timeout=60 * PATIENCE)
+                next(first)
+                waiting = ids_request([2] * 50, 400)
+                waiting.stopping.ignore_eos = True
+                second = cluster.stub.Generate(waiting, timeout=60 * PATIENCE)
+                decode = cluster.workers[1]
+                await_true("it waits at the decode worker", lambda: decode.metric(
+                    "tandem_worker_requests_waiting") == 1, 10 * PATIENCE)
+                since = time.monotonic()
+                # Longer than an unannounced reservation is kept.
+                await_true("2 s have passed", lambda: time.monotonic() - since > 2, 10)
+                self.assertFalse(first.done(), "it was to hold the blocks meanwhile")
+                self.assertFalse(second.done())
+                first.cancel()
+                answer = Answer()
+                for message in second:
+                    answer.add(message)
+                self.assertEqual(len(answer.token_ids), 400)
+                await_true("blocks are free", cluster.all_blocks_free, 1 * PATIENCE)
+
+    def test_a_decode_worker_that_stays_full_is_unavailable_with_a_time_to_try_again(self):
+        with tempfile.TemporaryDirectory() as folder:
+            cluster, endless = self.full_decode_worker(folder, "decode:engine.queue_timeout=300ms")
+            with cluster:
+                first = cluster.stub.Generate(endless, timeout=60 * PATIENCE)
+                next(first)
+                error = cluster.failure(ids_request([2] * 50, 400))
+                self.assertEqual(error.code(), grpc.StatusCode.UNAVAILABLE, error.details())
+                self.assertIn("too few KV blocks became free within 300ms", error.details())
+                self.assertEqual(len(details(error, error_details_pb2.RetryInfo)), 1)
+                self.assertFalse(first.done(), "it was to hold the blocks meanwhile")
+                prefill = cluster.workers[0]
+                await_true("the prefill worker's blocks are free", lambda: prefill.metric(
+                    "tandem_worker_kv_blocks", state="filling") + prefill.metric(
+                        "tandem_worker_kv_blocks", state="ready") == 0, 1 * PATIENCE)
+                first.cancel()
 
     def test_a_worker_that_is_not_there_is_named(self):
         with tempfile.TemporaryDirectory() as folder:

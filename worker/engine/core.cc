@@ -55,7 +55,11 @@ void EngineCore::OpenSession(SessionId session, std::shared_ptr<StepSink> sink) 
 
 void EngineCore::CloseSession(SessionId session) {
   sessions_.erase(session);
-  std::erase_if(waiting_, [session](const auto& s) { return s->session() == session; });
+  std::erase_if(waiting_, [&](const std::unique_ptr<Sequence>& sequence) {
+    if (sequence->session() != session) return false;
+    AbandonHandoff(*sequence);
+    return true;
+  });
   for (const auto& sequence : held_) {
     if (sequence->session() != session || sequence->ended()) continue;
     AbandonHandoff(*sequence);
@@ -106,6 +110,9 @@ void EngineCore::Submit(SessionId session, EngineRequest request) {
       std::make_unique<Sequence>(next_id_++, session, std::move(request), parts_.clock->Now());
   const uint64_t handle = sequence->request().handle;
   live_[Key(session, handle)] = sequence.get();
+  if (sequence->request().role == Role::kDecode) {
+    parts_.receiver->Announce(sequence->handoff_key(), sequence->request().deadline);
+  }
   waiting_.push_back(std::move(sequence));
   sessions_[session].sink->OnAccepted(handle, /*cached_tokens=*/0);
 }

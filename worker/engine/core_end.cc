@@ -50,11 +50,12 @@ void EngineCore::EndWithError(Sequence& sequence, const absl::Status& status) {
 }
 
 void EngineCore::AbandonHandoff(Sequence& sequence) {
-  if (sequence.open_handoffs == 0) return;
-  if (sequence.request().role == Role::kPrefill) {
-    parts_.sender->Abort(sequence.handoff_key());
-  } else {
+  const bool announced =
+      sequence.request().role == Role::kDecode && sequence.state() == SequenceState::kWaiting;
+  if (announced || (sequence.open_handoffs > 0 && sequence.request().role == Role::kDecode)) {
     parts_.receiver->Cancel(sequence.handoff_key());
+  } else if (sequence.open_handoffs > 0) {
+    parts_.sender->Abort(sequence.handoff_key());
   }
 }
 

@@ -99,11 +99,12 @@ TEST(ReceiverMachine, EveryPathReportsExactlyOnce) {
       open.push_back({step.next, expected || event == RE::kExpect, reports + step.actions.report});
     }
   }
-  EXPECT_EQ(seen.size(), 8u) << "seven states; ENDED with and without an engine";
+  EXPECT_EQ(seen.size(), 10u) << "nine states; ENDED with and without an engine";
 }
 
 TEST(ReceiverMachine, ADeadlineEndsWhateverAnEngineWaitsFor) {
-  for (const RS state : {RS::kExpected, RS::kFilling, RS::kFilled, RS::kCompleting}) {
+  for (const RS state :
+       {RS::kAnnounced, RS::kWaiting, RS::kExpected, RS::kFilling, RS::kFilled, RS::kCompleting}) {
     EXPECT_EQ(Next(state, RE::kDeadline).next, RS::kEnded) << NameOf(state);
     EXPECT_EQ(Next(state, RE::kCancel).next, RS::kEnded) << NameOf(state);
   }

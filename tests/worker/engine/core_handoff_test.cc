@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "tests/support/status_matchers.h"
 #include "tests/worker/engine/fake_handoff.h"
 #include "tests/worker/engine/harness.h"
@@ -14,7 +16,8 @@ using ::testing::IsEmpty;
 
 // A prefill worker, a decode worker and the handoff between them.
 struct Pair {
-  Pair() : handoff(prefill.model.kv(), decode.model.kv()) {
+  explicit Pair(uint32_t decode_blocks = 64)
+      : decode({.blocks = decode_blocks}), handoff(prefill.model.kv(), decode.model.kv()) {
     prefill.Connect(&handoff, nullptr);
     decode.Connect(nullptr, &handoff);
   }
@@ -275,6 +278,54 @@ TEST(EngineHandoff, BlocksAreOfThePromptOnlyHereAndCleanedBehindItThere) {
   EXPECT_EQ(pair.decode.model.kv()->cleared, 4u) << "the handoff wrote the others whole";
   EXPECT_EQ(pair.decode.sink->heard[1].token_ids, ExpectedAnswer(ToyRequest(1, 40, 60)).token_ids);
   pair.ExpectAllFree();
+}
+
+TEST(EngineHandoff, AFullDecodeWorkerTakesTheNextOneWhenThereIsRoom) {
+  Pair pair(/*decode_blocks=*/8);
+  const EngineRequest first = ToyRequest(1, 40, 60), second = ToyRequest(2, 40, 20);
+  pair.Submit(first);  // 7 blocks
+  pair.Submit(second);
+  for (int i = 0; i < 20; ++i) pair.Turn();
+  EXPECT_TRUE(pair.handoff.announced({"r2", 0}));
+  EXPECT_FALSE(pair.handoff.announced({"r1", 0})) << "it has its blocks";
+  EXPECT_EQ(pair.decode.core->load().waiting, 1u);
+  EXPECT_TRUE(pair.decode.sink->heard[2].error.ok());
+  EXPECT_FALSE(pair.prefill.sink->heard[2].handoff.has_value());
+  pair.RunDry();
+  EXPECT_EQ(pair.decode.sink->heard[1].token_ids, ExpectedAnswer(first).token_ids);
+  EXPECT_EQ(pair.decode.sink->heard[2].token_ids, ExpectedAnswer(second).token_ids);
+  EXPECT_TRUE(pair.prefill.sink->heard[2].handoff.has_value());
+  pair.ExpectAllFree();
+}
+
+TEST(EngineHandoff, WhoeverLeavesTheQueueTellsTheReceiver) {
+  using Leave = std::function<void(CoreHarness&)>;
+  const std::vector<std::pair<std::string, Leave>> ways = {
+      {"cancel", [](CoreHarness& h) { h.core->Cancel(CoreHarness::kSession, 2); }},
+      {"session", [](CoreHarness& h) { h.core->CloseSession(CoreHarness::kSession); }},
+      {"timeout", [](CoreHarness& h) { h.clock.Advance(h.options.queue_timeout); }},
+      {"deadline", [](CoreHarness& h) { h.clock.Advance(absl::Seconds(1)); }},
+  };
+  for (const auto& [name, leave] : ways) {
+    SCOPED_TRACE(name);
+    Pair pair(/*decode_blocks=*/8);
+    EngineRequest second = ToyRequest(2, 40, 20);
+    if (name == "deadline") second.deadline = pair.decode.clock.Now() + absl::Seconds(1);
+    pair.Submit(ToyRequest(1, 40, 60));
+    pair.Submit(second);
+    for (int i = 0; i < 3; ++i) pair.Turn();
+    ASSERT_TRUE(pair.handoff.announced({"r2", 0}));
+    leave(pair.decode);
+    pair.decode.Turn();
+    EXPECT_FALSE(pair.handoff.announced({"r2", 0}));
+    if (name == "timeout") {
+      EXPECT_THAT(pair.decode.sink->heard[2].error,
+                  StatusIs(absl::StatusCode::kUnavailable, HasSubstr("too few KV blocks")));
+    }
+    ASSERT_TRUE(pair.handoff.FailSend({"r2", 0}, absl::UnavailableError("it left the queue")));
+    pair.RunDry();
+    pair.ExpectAllFree();
+  }
 }
 
 TEST(EngineHandoff, RolesThatNeedAMissingPartAreRefused) {

@@ -35,14 +35,21 @@ void FakeHandoff::Abort(const HandoffKey& key) {
   if (const auto it = sends_.find(NameOf(key)); it != sends_.end()) it->second.aborted = true;
 }
 
+void FakeHandoff::Announce(const HandoffKey& key, absl::Time) {
+  if (receives_.contains(NameOf(key))) faults.push_back("Announce after Expect");
+  if (!announced_.insert(NameOf(key)).second) faults.push_back("Announce: twice");
+}
+
 void FakeHandoff::Expect(const HandoffKey& key, uint32_t prompt_tokens, std::vector<BlockId> blocks,
                          uint32_t held_blocks, absl::Time, HandoffReceiver::Done done) {
   if (blocks.size() != (prompt_tokens + 15) / 16) faults.push_back("Expect: blocks");
+  if (announced_.erase(NameOf(key)) == 0) faults.push_back("Expect: not announced");
   if (held_blocks != 0) faults.push_back("Expect: held blocks");
   receives_[NameOf(key)] = {prompt_tokens, std::move(blocks), std::move(done), false};
 }
 
 void FakeHandoff::Cancel(const HandoffKey& key) {
+  announced_.erase(NameOf(key));
   if (const auto it = receives_.find(NameOf(key)); it != receives_.end()) {
     it->second.cancelled = true;
   }

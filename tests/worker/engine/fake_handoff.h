@@ -2,6 +2,7 @@
 #include <deque>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,6 +26,7 @@ class FakeHandoff final : public HandoffSender, public HandoffReceiver {
   void Abort(const HandoffKey& key) override;
 
   // HandoffReceiver
+  void Announce(const HandoffKey& key, absl::Time deadline) override;
   void Expect(const HandoffKey& key, uint32_t prompt_tokens, std::vector<BlockId> blocks,
               uint32_t held_blocks, absl::Time deadline, HandoffReceiver::Done done) override;
   void Cancel(const HandoffKey& key) override;
@@ -37,7 +39,9 @@ class FakeHandoff final : public HandoffSender, public HandoffReceiver {
 
   std::vector<HandoffKey> sending() const;
   std::vector<HandoffKey> expecting() const;
-  size_t open() const { return sends_.size() + receives_.size(); }
+  // Of the receiver: announced, and neither expected nor cancelled since.
+  bool announced(const HandoffKey& key) const { return announced_.contains(NameOf(key)); }
+  size_t open() const { return sends_.size() + receives_.size() + announced_.size(); }
   std::vector<std::string> faults;
   std::vector<std::string> peers;  // of each Begin
 
@@ -63,6 +67,7 @@ class FakeHandoff final : public HandoffSender, public HandoffReceiver {
   BlockMemory* const from_;
   BlockMemory* const to_;
   std::map<Name, Send> sends_;
+  std::set<Name> announced_;
   std::map<Name, Receive> receives_;
 };
 

@@ -1,0 +1,133 @@
+#include <gtest/gtest.h>
+
+#include <atomic>
+
+#include "tests/kvstore/handoff/handoff_test.h"
+
+// A request that waits in the decode worker's queue keeps its prefill worker waiting, for as long
+// as it stays there; one that the decode worker has not heard of is refused after the park time.
+namespace tandem {
+namespace {
+
+using ::testing::HasSubstr;
+using Code = absl::StatusCode;
+
+class QueueTest : public HandoffTest {
+ protected:
+  static constexpr uint32_t kTokens = 8;
+
+  QueueTest() {
+    receiver_options_.park = absl::Milliseconds(100);  // two renewals
+    door_.SetFaults({.drop_to_receiver = [this](const ToReceiver& message) {
+      reserves_ += std::holds_alternative<ReserveMessage>(message);
+      return false;
+    }});
+  }
+  void Announce(absl::Duration deadline = absl::Seconds(10)) {
+    receiver_->Announce(key_, In(deadline));
+  }
+  void BeginAndCompute() {
+    Begin(key_, kTokens, from_, sent_);
+    ComputeAll(key_, kTokens, from_);
+  }
+  // The sender has asked `times` more; it asks every 50 ms.
+  void AwaitReserves(int times) {
+    const int before = reserves_;
+    ASSERT_TRUE(Eventually([&] { return reserves_ >= before + times; }));
+  }
+  void ExpectAndFinish() {
+    EXPECT_EQ(sent_.calls(), 0);
+    Expect(key_, kTokens, to_, received_);
+    EXPECT_THAT(sent_.Wait(), IsOk());
+    EXPECT_THAT(received_.Wait(), IsOk());
+    ExpectSameBytes(from_, to_);
+  }
+
+  const HandoffKey key_{"r", 1};
+  const std::vector<BlockId> from_ = BlocksFrom(0, 2), to_ = BlocksFrom(10, 2);
+  HandoffEnd<HandoffSent> sent_;
+  HandoffEnd<HandoffReceived> received_;
+  std::atomic<int> reserves_{0};
+};
+
+TEST_F(QueueTest, TheSenderWaitsForAsLongAsTheRequestIsInTheQueue) {
+  Start();
+  Announce();
+  BeginAndCompute();
+  AwaitReserves(8);  // four times the park time
+  EXPECT_EQ(sender_->counters().frames, 0u);
+  ExpectAndFinish();
+}
+
+TEST_F(QueueTest, ARequestThatComesAfterTheSendersQuestionLiftsItsLimit) {
+  receiver_options_.park = absl::Milliseconds(500);
+  Start();
+  BeginAndCompute();
+  AwaitReserves(1);
+  Announce();
+  AwaitReserves(20);  // twice the park time
+  ExpectAndFinish();
+}
+
+TEST_F(QueueTest, LeavingTheQueueTellsTheSenderThatThereWasNoRoom) {
+  Start();
+  Announce();
+  BeginAndCompute();
+  AwaitReserves(3);
+  receiver_->Cancel(key_);
+  EXPECT_THAT(sent_.Wait(), StatusIs(Code::kUnavailable, HasSubstr("left the decode worker's")));
+  Expect(key_, kTokens, to_, received_);
+  EXPECT_THAT(received_.Wait(), StatusIs(Code::kCancelled)) << "at once: the sender is gone";
+}
+
+TEST_F(QueueTest, ASenderThatAsksAfterThatHearsTheSame) {
+  Start();
+  Announce();
+  receiver_->Cancel(key_);
+  BeginAndCompute();
+  EXPECT_THAT(sent_.Wait(), StatusIs(Code::kUnavailable, HasSubstr("left the decode worker's")));
+}
+
+TEST_F(QueueTest, TheRequestsDeadlineEndsTheWaiting) {
+  Start();
+  Announce(absl::Milliseconds(250));
+  BeginAndCompute();
+  EXPECT_THAT(sent_.Wait(),
+              StatusIs(Code::kDeadlineExceeded, HasSubstr("never left the decode worker's queue")));
+}
+
+TEST_F(QueueTest, ANewerAttemptInTheQueueEndsTheOlderOne) {
+  Start();
+  Announce();
+  BeginAndCompute();
+  AwaitReserves(1);
+  receiver_->Announce({key_.request_id, 2}, In(absl::Seconds(10)));
+  EXPECT_THAT(sent_.Wait(), StatusIs(Code::kAborted, HasSubstr("the attempt is over")));
+}
+
+TEST_F(QueueTest, ALinkThatBreaksMeanwhileCostsNothing) {
+  Start();
+  Announce();
+  BeginAndCompute();
+  AwaitReserves(1);
+  door_.Crash(kDecode);
+  door_.Register(kDecode, receiver_.get());
+  AwaitReserves(4);
+  EXPECT_EQ(sender_->counters().links_made, 2u);
+  ExpectAndFinish();
+}
+
+TEST_F(QueueTest, ASenderThatGivesUpIsToldToTheEngineOnceItExpects) {
+  Start();
+  Announce();
+  BeginAndCompute();
+  AwaitReserves(1);
+  sender_->Abort(key_);
+  ASSERT_THAT(sent_.Wait(), StatusIs(Code::kCancelled));
+  Expect(key_, kTokens, to_, received_);
+  EXPECT_THAT(received_.Wait(), StatusIs(Code::kAborted));
+  EXPECT_EQ(received_.calls(), 1);
+}
+
+}  // namespace
+}  // namespace tandem
