@@ -91,11 +91,10 @@ WorkerTable::Options Router::Parts::WorkersOptions() {
   options.resolve_interval = ToAbsl(config.resolve_interval());
   options.channel = {config.worker_tls(), "worker_tls", kMaxWorkerMessage};
   options.session.incarnation = NewIncarnation();
-  options.session.heartbeat_interval = ToAbsl(config.heartbeat().interval());
-  options.session.missed_heartbeats = config.heartbeat().missed();
+  options.session.silence = {ToAbsl(config.heartbeat().interval()), config.heartbeat().missed()};
   options.session.clock = clock;
   options.session.on_change = [this] { models.Refresh(); };
-  options.tick = std::min(options.session.heartbeat_interval / 10, kTick);
+  options.tick = kTick;
   return options;
 }
 

@@ -148,6 +148,8 @@ absl::Status Worker::StartServer() {
                           .eos_ids = model_.decoder->spec().eos_ids,
                           .roles = RolesOf(config_.role())};
   options.parts.info = info;
+  options.parts.silence = {ToDuration(config_.heartbeat().interval()),
+                           config_.heartbeat().missed()};
   options.assets = model_.assets.assets;
   options.sessions = metrics_.sessions;
   options.on_beat = [this] {

@@ -1,6 +1,7 @@
 #include "router/placement/worker_session.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -15,6 +16,8 @@ namespace {
 namespace wv1 = worker::v1;
 
 constexpr absl::Duration kStopWait = absl::Seconds(10);
+constexpr absl::Duration kPing =
+    absl::Milliseconds(900);  // and up to a tick: every second at least
 constexpr char kRetired[] = "no name leads to it any more";
 
 // Half to all of `pause`, so that routers do not reconnect in step.
@@ -27,6 +30,7 @@ absl::Duration Jitter(absl::Duration pause) {
 WorkerSession::WorkerSession(Options options)
     : options_(std::move(options)),
       stub_(wv1::WorkerService::NewStub(options_.channel)),
+      silence_(options_.silence, options_.clock->Now()),
       backoff_(options_.min_backoff) {
   auto facts = std::make_shared<WorkerFacts>();
   facts->address = options_.address;
@@ -43,11 +47,12 @@ void WorkerSession::Connect() {
     MutexLock lock(&mu_);
     stream_ = stream;
     ++open_streams_;
-    last_heard_ = options_.clock->Now();
+    silence_.Heard(options_.clock->Now());
   }
   wv1::SessionRequest hello;
   hello.mutable_hello()->set_protocol_version(kWorkerProtocolVersion);
   hello.mutable_hello()->set_incarnation(static_cast<uint64_t>(options_.incarnation));
+  hello.mutable_hello()->set_target(options_.address);
   stream->Begin(stub_.get(), std::move(hello));
 }
 
@@ -65,17 +70,25 @@ void WorkerSession::Stop() {
 
 void WorkerSession::Tick() {
   const absl::Time now = options_.clock->Now();
-  const absl::Duration limit = options_.heartbeat_interval * options_.missed_heartbeats;
   bool connect = false;
   bool silent = false;
+  std::optional<wv1::SessionRequest> ping;
   {
     MutexLock lock(&mu_);
     if (stopped_) return;
     connect = stream_ == nullptr && !retired_ && now >= connect_at_;
-    silent = stream_ != nullptr && now - last_heard_ >= limit;
+    silent = stream_ != nullptr && silence_.Look(now);
+    if (stream_ != nullptr && now >= ping_at_) {
+      ping_at_ = now + kPing;
+      ping.emplace().mutable_ping()->set_nonce(++pings_);
+    }
   }
-  if (silent)
-    Drop(WorkerState::kLost, absl::StrCat("no heartbeat for ", absl::FormatDuration(limit)));
+  if (silent) {
+    Drop(WorkerState::kLost,
+         absl::StrCat("no heartbeat for ", absl::FormatDuration(options_.silence.limit())));
+  } else if (ping) {
+    SendControl(*std::move(ping));
+  }
   if (connect) Connect();
 }
 
@@ -139,7 +152,7 @@ void WorkerSession::OnMessage(const WorkerStream* from, const wv1::SessionRespon
   {
     MutexLock lock(&mu_);
     if (stream_.get() != from) return;
-    last_heard_ = options_.clock->Now();
+    silence_.Heard(options_.clock->Now());
   }
   switch (message.message_case()) {
     case wv1::SessionResponse::kHello:

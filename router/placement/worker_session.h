@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/ids.h"
 #include "base/mutex.h"
+#include "base/silence.h"
 #include "router/placement/worker_facts.h"
 #include "router/placement/worker_stream.h"
 #include "tandem/worker/v1/worker.pb.h"
@@ -28,12 +29,12 @@ class LegSink {
   virtual void OnLost(absl::Status why) = 0;
 };
 
-// The router's side of one worker: connects, says hello, reconnects after growing pauses, watches
-// heartbeats, and hands each message to the request it belongs to.
+// The router's side of one worker: connects, says hello, reconnects after growing pauses, pings
+// every second and watches heartbeats, and hands each message to the request it belongs to.
 //   life    Start() once; Stop() before the last reference goes, waits for gRPC's threads to leave
 //   units   load and charge are in tokens
 //   errors  Submit fails with Unavailable when there is no session to send on
-//   threads any. Tick comes from one thread, a few times per heartbeat interval
+//   threads any. Tick comes from one thread that never waits, ten times a second
 class WorkerSession final : public WorkerStream::Listener,
                             public std::enable_shared_from_this<WorkerSession> {
  public:
@@ -41,9 +42,7 @@ class WorkerSession final : public WorkerStream::Listener,
     std::string address;                     // host:port
     std::shared_ptr<grpc::Channel> channel;  // to that address
     Incarnation incarnation{};
-    // A worker that is silent for heartbeat_interval x missed_heartbeats is taken for dead.
-    absl::Duration heartbeat_interval = absl::Seconds(1);
-    uint32_t missed_heartbeats = 3;
+    Silence::Options silence;                              // after which a worker is taken for dead
     absl::Duration min_backoff = absl::Milliseconds(100);  // pause before the second connection
     absl::Duration max_backoff = absl::Seconds(5);
     size_t max_queued_bytes = 64 << 20;  // messages that wait to be written
@@ -56,7 +55,7 @@ class WorkerSession final : public WorkerStream::Listener,
 
   void Start();
   void Stop() ABSL_LOCKS_EXCLUDED(mu_);
-  // Connects when it is time to; gives a silent worker up.
+  // Connects and pings when it is time to; gives a silent worker up.
   void Tick() ABSL_LOCKS_EXCLUDED(mu_);
 
   // Whether new requests may go here and a broken session is made again; they may, until told.
@@ -113,7 +112,9 @@ class WorkerSession final : public WorkerStream::Listener,
   int open_streams_ ABSL_GUARDED_BY(mu_) = 0;                  // until their OnEnd
   bool stopped_ ABSL_GUARDED_BY(mu_) = false;
   bool retired_ ABSL_GUARDED_BY(mu_) = false;
-  absl::Time last_heard_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
+  Silence silence_ ABSL_GUARDED_BY(mu_);  // of the worker, since the connection was begun
+  absl::Time ping_at_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
+  uint64_t pings_ ABSL_GUARDED_BY(mu_) = 0;
   absl::Time connect_at_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
   absl::Duration backoff_ ABSL_GUARDED_BY(mu_);
   uint64_t next_handle_ ABSL_GUARDED_BY(mu_) = 1;

@@ -26,6 +26,7 @@ WorkerTable::WorkerTable(Options options) : options_(std::move(options)) {
 void WorkerTable::Start() {
   MakeSessions();  // the fixed addresses are known before the first request
   ticker_ = std::jthread([this] { TickLoop(); });
+  reconciler_ = std::jthread([this] { ReconcileLoop(); });
   if (!names_.empty()) resolver_ = std::jthread([this] { ResolveLoop(); });
 }
 
@@ -38,6 +39,7 @@ void WorkerTable::Stop() {
   }
   wake_.NotifyAll();
   if (ticker_.joinable()) ticker_.join();
+  if (reconciler_.joinable()) reconciler_.join();
   if (resolver_.joinable()) resolver_.join();
   Sessions sessions;
   {
@@ -139,13 +141,18 @@ bool WorkerTable::Sleep(absl::Duration duration) {
 
 void WorkerTable::TickLoop() {
   do {
-    Reconcile();
     Sessions sessions;
     {
       MutexLock lock(&mu_);
       sessions = sessions_;
     }
     for (const auto& [address, session] : sessions) session->Tick();
+  } while (Sleep(options_.tick));
+}
+
+void WorkerTable::ReconcileLoop() {
+  do {
+    Reconcile();
   } while (Sleep(options_.tick));
 }
 

@@ -24,7 +24,8 @@ struct WorkerSnapshot {
 // Keeps one session to each worker: of fixed addresses, and of those that names resolve to.
 //   life    Start() once, then Stop() or the destructor. A worker whose name no longer leads to it
 //           gets nothing new and is left when its requests have ended
-//   threads any. One thread of its own watches sessions, another one resolves names
+//   threads any. One thread of its own pings and watches sessions and never waits for anything;
+//           another one makes and ends them, a third one resolves names
 class WorkerTable {
  public:
   struct Options {
@@ -56,6 +57,7 @@ class WorkerTable {
   };
 
   void TickLoop() ABSL_LOCKS_EXCLUDED(mu_);
+  void ReconcileLoop() ABSL_LOCKS_EXCLUDED(mu_);
   void ResolveLoop() ABSL_LOCKS_EXCLUDED(mu_);
   // False when it is time to stop.
   bool Sleep(absl::Duration duration) ABSL_LOCKS_EXCLUDED(mu_);
@@ -81,6 +83,7 @@ class WorkerTable {
   std::map<std::string, NoChannel> no_channel_ ABSL_GUARDED_BY(mu_);               // by address
 
   std::jthread ticker_;
+  std::jthread reconciler_;
   std::jthread resolver_;  // only where there are names
 };
 

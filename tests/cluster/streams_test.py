@@ -1,6 +1,7 @@
 """Streams that end early, are read slowly, or lose a worker: nothing leaks, nobody else suffers."""
 
 import os
+import signal
 import subprocess
 import tempfile
 import time
@@ -128,6 +129,28 @@ class StreamsTest(unittest.TestCase):
             await_true("the prefill worker's blocks are free", cluster.all_blocks_free,
                        3 * PATIENCE)
             self.assertIsNone(cluster.router.popen.poll())
+
+    def test_a_router_that_stands_still_frees_every_block_within_five_seconds(self):
+        for roles in self.layouts():
+            with Cluster(self.model, roles) as cluster:
+                calls = [self.begin(cluster, endless()) for _ in range(4)]
+                self.await_blocks_in_use(cluster)
+                # Like a machine without power: its connections stay open.
+                cluster.router.popen.send_signal(signal.SIGSTOP)
+                try:
+                    await_true("blocks are free", cluster.all_blocks_free, 5 * PATIENCE)
+                finally:
+                    cluster.router.popen.send_signal(signal.SIGCONT)
+                for call in calls:
+                    with self.assertRaises(grpc.RpcError) as raised:
+                        for _ in call:
+                            pass
+                    self.assertEqual(raised.exception.code(), grpc.StatusCode.UNAVAILABLE)
+                    self.assertEqual(error_info(raised.exception).reason, "WORKER_LOST")
+                await_true("the router has its workers again",
+                           lambda: cluster.linked() == len(roles), 10 * PATIENCE)
+                answer = cluster.generate(ids_request(range(50), 20))
+                self.assertEqual(len(answer.token_ids), 20)
 
     def test_a_prefill_worker_killed_midway_frees_what_was_reserved_for_it(self):
         with Cluster(self.model, worker=SMALL_STEPS) as cluster:

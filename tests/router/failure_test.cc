@@ -129,6 +129,17 @@ TEST_F(FailureTest, AWorkerWithoutHeartbeatsIsTakenForDeadAndIsBackWhenItSpeaksA
   }));
 }
 
+TEST_F(FailureTest, AnIdleRouterSaysWhoItIsAndThenSomethingEverySecond) {
+  StartUnified({}, &clock_);
+  EXPECT_EQ(one_->hello().target(), one_->address());
+  EXPECT_NE(one_->hello().incarnation(), 0u);
+  for (int second = 1; second <= 4; ++second) {
+    EXPECT_TRUE(one_->AwaitPings(second));
+    EXPECT_EQ(one_->pings(), second);
+    clock_.Advance(absl::Seconds(1));
+  }
+}
+
 TEST_F(FailureTest, TwoReportsOfOneIndexThatDifferEndTheRequestAndRaiseAnAlarm) {
   StartSplit();
   auto call = router_->Generate(TextRequest("Hi"));

@@ -81,6 +81,7 @@ grpc::Status FakeWorker::Session(grpc::ServerContext* context, Stream* stream) {
   {
     MutexLock lock(&mu_);
     stream->Write(hello);
+    hello_ = message.hello();
     stream_ = stream;
     context_ = context;
     changed_.NotifyAll();
@@ -100,6 +101,7 @@ void FakeWorker::Note(const wv1::SessionRequest& message) {
     if (message.has_cancel()) ++cancelled_[message.cancel().handle()];
     if (message.has_pause()) ++paused_[message.pause().handle()];
     if (message.has_resume()) ++resumed_[message.resume().handle()];
+    if (message.has_ping()) ++pings_;
     changed_.NotifyAll();
     if (!answer_all_ || !message.has_submit()) return;
     answer = answer_;
@@ -186,6 +188,21 @@ bool FakeWorker::Await(Counts FakeWorker::* counts, uint64_t handle, int times) 
 bool FakeWorker::AwaitSession() {
   MutexLock lock(&mu_);
   return AwaitUntil([this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return stream_ != nullptr; });
+}
+
+bool FakeWorker::AwaitPings(int count) {
+  MutexLock lock(&mu_);
+  return AwaitUntil([this, count]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return pings_ >= count; });
+}
+
+int FakeWorker::pings() const {
+  MutexLock lock(&mu_);
+  return pings_;
+}
+
+wv1::RouterHello FakeWorker::hello() const {
+  MutexLock lock(&mu_);
+  return hello_;
 }
 
 bool FakeWorker::cancelled(uint64_t handle) const {

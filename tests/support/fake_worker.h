@@ -77,8 +77,11 @@ class FakeWorker final : public worker::v1::WorkerService::Service {
   // Accepts each request by itself from now on, and produces `text` for it, a token a step.
   void AnswerAll(absl::string_view text) ABSL_LOCKS_EXCLUDED(mu_);
   void SetHeartbeats(bool on) ABSL_LOCKS_EXCLUDED(mu_);
-  bool AwaitSession() ABSL_LOCKS_EXCLUDED(mu_);  // until a router is connected
-  void EndSession() ABSL_LOCKS_EXCLUDED(mu_);    // breaks the stream, as a crash would
+  bool AwaitSession() ABSL_LOCKS_EXCLUDED(mu_);                    // until a router is connected
+  worker::v1::RouterHello hello() const ABSL_LOCKS_EXCLUDED(mu_);  // the last one
+  bool AwaitPings(int count) ABSL_LOCKS_EXCLUDED(mu_);             // since the start
+  int pings() const ABSL_LOCKS_EXCLUDED(mu_);
+  void EndSession() ABSL_LOCKS_EXCLUDED(mu_);  // breaks the stream, as a crash would
   void Stop();
 
  private:
@@ -111,6 +114,8 @@ class FakeWorker final : public worker::v1::WorkerService::Service {
   bool answer_all_ ABSL_GUARDED_BY(mu_) = false;
   std::vector<int32_t> answer_ ABSL_GUARDED_BY(mu_);
   int asset_requests_ ABSL_GUARDED_BY(mu_) = 0;
+  worker::v1::RouterHello hello_ ABSL_GUARDED_BY(mu_);
+  int pings_ ABSL_GUARDED_BY(mu_) = 0;
 
   std::unique_ptr<grpc::Server> server_;
   std::jthread beater_;

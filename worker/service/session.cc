@@ -51,6 +51,10 @@ void Session::ReadNext() {
 
 void Session::OnReadDone(bool ok) {
   if (!ok) return End(absl::OkStatus());  // the router closed its side, or is gone
+  {
+    MutexLock lock(&mu_);
+    silence_.Heard(parts_->clock->Now());
+  }
   const absl::Status status = Handle(request_);
   if (!status.ok()) return End(status);
   ReadNext();
@@ -98,19 +102,27 @@ absl::Status Session::Hello(const wv1::RouterHello& hello) {
         absl::StrCat("session: the router speaks protocol version ", hello.protocol_version(),
                      ", this worker ", kWorkerProtocolVersion));
   }
+  if (hello.target().size() > kMaxPeer) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "session: hello.target has ", hello.target().size(), " bytes, want at most ", kMaxPeer));
+  }
   {
     MutexLock lock(&mu_);
     if (session_) return absl::InvalidArgumentError("session: a second `hello`");
+    router_ = hello;
     wv1::SessionResponse answer;
     *answer.mutable_hello() = parts_->info;
     outbox_.Reply(std::move(answer));
   }
+  parts_->on_hello(this, hello);
   ASSIGN_OR_RETURN(const SessionId session, parts_->engine->OpenSession(shared_from_this()));
   bool ended = false;
   {
     MutexLock lock(&mu_);
     session_ = session;
     ended = end_.has_value();
+    // The hello does not say whether the engine moves.
+    if (!ended) outbox_.SetHeartbeat(ToProto(parts_->engine->progress()));
   }
   if (ended) parts_->engine->CloseSession(session);
   LogInfo("router connected", {{"router", hello.incarnation()}});
@@ -173,16 +185,31 @@ void Session::OnLoad(const EngineLoad& load) {
   Pump();
 }
 
+bool Session::IsOf(const wv1::RouterHello& hello) {
+  MutexLock lock(&mu_);
+  return hello.incarnation() != 0 && router_.incarnation() == hello.incarnation() &&
+         router_.target() == hello.target();
+}
+
 void Session::Beat() {
+  {
+    MutexLock lock(&mu_);
+    if (end_ || !session_) return;
+    outbox_.SetHeartbeat(ToProto(parts_->engine->progress()));
+  }
+  Pump();
+}
+
+void Session::Watch() {
   const absl::Time now = parts_->clock->Now();
-  bool late = false, stuck = false;
+  bool late = false, stuck = false, silent = false;
   {
     MutexLock lock(&mu_);
     if (finished_) return;
     late = !end_ && !session_ && now - began_ >= parts_->hello_timeout;
+    silent = silence_.Look(now) && session_;
     stuck = end_ && writing_ && now - ended_ >= parts_->end_timeout;
     cancelling_ = stuck;
-    if (!end_ && session_) outbox_.SetHeartbeat(ToProto(parts_->engine->progress()));
   }
   if (stuck) {
     context_->TryCancel();
@@ -192,6 +219,11 @@ void Session::Beat() {
   if (late) {
     return End(absl::DeadlineExceededError(absl::StrCat(
         "session: no `hello` came within ", absl::FormatDuration(parts_->hello_timeout))));
+  }
+  if (silent) {
+    return End(
+        absl::DeadlineExceededError(absl::StrCat("session: the router has said nothing for ",
+                                                 absl::FormatDuration(parts_->silence.limit()))));
   }
   Pump();
 }
@@ -241,6 +273,7 @@ void Session::Pump() {
       reply_ = *std::move(next);
       wake = UpdateCongestion();
       read = read_waits_ && outbox_.replies() <= kMaxReplies;
+      if (read_waits_) silence_.Heard(parts_->clock->Now());
       if (read) read_waits_ = false;
     } else {
       end = close_;

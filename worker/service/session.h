@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/mutex.h"
+#include "base/silence.h"
 #include "tandem/worker/v1/worker.pb.h"
 #include "worker/engine/engine.h"
 #include "worker/service/outbox.h"
@@ -15,6 +16,8 @@
 namespace tandem {
 
 inline constexpr uint32_t kWorkerProtocolVersion = 1;
+
+class Session;
 
 // What all sessions of a worker share.
 struct SessionParts {
@@ -25,13 +28,17 @@ struct SessionParts {
   absl::Duration hello_timeout = absl::Seconds(5);  // from the stream's start
   // How long an ended stream's last write may take before the stream is cancelled.
   absl::Duration end_timeout = absl::Seconds(5);
+  Silence::Options silence;  // after which a router is taken for dead
+  // A router said hello: its earlier session, if there is one, is over.
+  std::function<void(const Session* by, const worker::v1::RouterHello& hello)> on_hello =
+      [](const Session*, const worker::v1::RouterHello&) {};
 };
 
 // One router's stream: checks and passes on what the router says, and writes what the engine tells.
 //   life    shared: gRPC's share is self_, dropped in OnDone; the engine's is its sink. When the
 //           stream ends, however it does, the engine's session is closed and its sequences with it
-//   threads the engine calls the sink, gRPC its reactions, the heartbeat thread Beat; mu_ guards
-//           what they share and is never held across a call out
+//   threads the engine calls the sink, gRPC its reactions, the heartbeat thread Beat and Watch; mu_
+//           guards what they share and is never held across a call out
 //   order   one write in flight; what comes meanwhile gathers in the outbox. A router that does not
 //           read stops its own sequences (congested), and one that only writes is not read from
 class Session final
@@ -40,12 +47,19 @@ class Session final
       public std::enable_shared_from_this<Session> {
  public:
   Session(const SessionParts* parts, grpc::CallbackServerContext* context)
-      : parts_(parts), context_(context), began_(parts->clock->Now()) {}
+      : parts_(parts),
+        context_(context),
+        began_(parts->clock->Now()),
+        silence_(parts->silence, began_) {}
   // Takes gRPC's share, and begins to read if `admitted` is OK; else the stream ends with it.
   void Begin(const absl::Status& admitted, std::function<void()> on_done);
 
-  // Queues a heartbeat, once the hellos are exchanged, and looks after the timeouts.
+  // Queues a heartbeat, once the hellos are exchanged.
   void Beat() ABSL_LOCKS_EXCLUDED(mu_);
+  // Looks after the timeouts; a few times per interval of SessionParts::silence.
+  void Watch() ABSL_LOCKS_EXCLUDED(mu_);
+  // Whether `hello` is of the router that this session is of.
+  bool IsOf(const worker::v1::RouterHello& hello) ABSL_LOCKS_EXCLUDED(mu_);
   // Ends the stream with this status once all that it has to say is written.
   void Close(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mu_);
   // Ends the stream with this status at once. Only the first call counts.
@@ -84,6 +98,7 @@ class Session final
 
   Mutex mu_;
   Outbox outbox_ ABSL_GUARDED_BY(mu_);
+  worker::v1::RouterHello router_ ABSL_GUARDED_BY(mu_);     // its hello
   std::optional<SessionId> session_ ABSL_GUARDED_BY(mu_);   // set by the hello
   std::optional<absl::Status> close_ ABSL_GUARDED_BY(mu_);  // becomes end_ when all is written
   std::optional<absl::Status> end_ ABSL_GUARDED_BY(mu_);    // no write or read starts any more
@@ -92,6 +107,8 @@ class Session final
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
   int starting_reads_ ABSL_GUARDED_BY(mu_) = 0;   // Finish has to wait for them
   bool read_waits_ ABSL_GUARDED_BY(mu_) = false;  // until replies are written
+  // Of the router. While nothing is read from it, each message that it takes is a word.
+  Silence silence_ ABSL_GUARDED_BY(mu_);
   bool finished_ ABSL_GUARDED_BY(mu_) = false;
 };
 

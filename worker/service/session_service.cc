@@ -1,5 +1,6 @@
 #include "worker/service/session_service.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/grpc_status.h"
@@ -10,8 +11,18 @@ namespace tandem {
 
 namespace wv1 = worker::v1;
 
-SessionService::SessionService(Options options)
-    : options_(std::move(options)), heartbeat_([this] { Beat(); }) {}
+namespace {
+
+constexpr int kTicksPerBeat = 4;
+
+}  // namespace
+
+SessionService::SessionService(Options options) : options_(std::move(options)) {
+  options_.parts.on_hello = [this](const tandem::Session* by, const wv1::RouterHello& hello) {
+    OnHello(by, hello);
+  };
+  heartbeat_ = std::thread([this] { Beat(); });
+}
 
 SessionService::~SessionService() {
   {
@@ -31,8 +42,17 @@ std::vector<std::shared_ptr<Session>> SessionService::OpenSessions() {
   return open;
 }
 
+void SessionService::OnHello(const tandem::Session* by, const wv1::RouterHello& hello) {
+  for (const auto& session : OpenSessions()) {
+    if (session.get() == by || !session->IsOf(hello)) continue;
+    session->End(absl::AbortedError("session: the router has opened another one"));
+  }
+}
+
 void SessionService::Beat() {
-  absl::Time next = options_.parts.clock->Now() + options_.heartbeat;
+  const absl::Duration tick = options_.heartbeat / kTicksPerBeat;
+  absl::Time next = options_.parts.clock->Now() + tick;
+  uint64_t ticks = 0;
   while (true) {
     {
       MutexLock lock(&mu_);
@@ -41,8 +61,11 @@ void SessionService::Beat() {
       if (stopping_) return;
     }
     if (options_.parts.clock->Now() < next) continue;
-    next += options_.heartbeat;
-    for (const auto& session : OpenSessions()) session->Beat();
+    next = std::max(next + tick, options_.parts.clock->Now());
+    const std::vector<std::shared_ptr<tandem::Session>> open = OpenSessions();
+    for (const auto& session : open) session->Watch();
+    if (++ticks % kTicksPerBeat != 0) continue;
+    for (const auto& session : open) session->Beat();
     options_.on_beat();
   }
 }

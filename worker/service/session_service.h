@@ -21,6 +21,7 @@ class SessionService final : public worker::v1::WorkerService::CallbackService {
     SessionParts parts;
     std::vector<Asset> assets;
     uint32_t max_sessions = 64;
+    // How often a heartbeat is sent; sessions are looked after four times as often.
     absl::Duration heartbeat = absl::Seconds(1);
     std::optional<Gauge> sessions;          // counts those that are open
     std::function<void()> on_beat = [] {};  // called with each heartbeat, on its thread
@@ -44,6 +45,9 @@ class SessionService final : public worker::v1::WorkerService::CallbackService {
 
  private:
   void Beat() ABSL_LOCKS_EXCLUDED(mu_);
+  // Ends the other sessions of the router that this is the hello of.
+  void OnHello(const tandem::Session* by, const worker::v1::RouterHello& hello)
+      ABSL_LOCKS_EXCLUDED(mu_);
   std::vector<std::shared_ptr<tandem::Session>> OpenSessions() ABSL_LOCKS_EXCLUDED(mu_);
   void OnSessionDone() ABSL_LOCKS_EXCLUDED(mu_);
 

@@ -1,16 +1,11 @@
 // The worker's service over a real channel on loopback, with the toy model behind it.
-#include "worker/service/session_service.h"
-
 #include <gmock/gmock.h>
-#include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
-#include "base/grpc_server.h"
 #include "base/grpc_status.h"
-#include "base/metrics.h"
 #include "tests/support/status_matchers.h"
-#include "tests/worker/engine/harness.h"
+#include "tests/worker/service/session_fixture.h"
 
 namespace tandem {
 namespace {
@@ -19,134 +14,8 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 namespace wv1 = worker::v1;
 
-struct Server {
-  explicit Server(ToyModel::Options model_options = {}) : model(model_options) {
-    pool = *BlockPool::Create({.blocks = model_options.blocks});
-    engine =
-        *Engine::Start(SmallOptions(), {.model = &model, .pool = pool.get(), .clock = RealClock()});
-    SessionService::Options options;
-    options.parts.engine = engine.get();
-    options.parts.clock = RealClock();
-    options.parts.limits = {.max_context = 4096,
-                            .vocabulary = ToyModel::kVocab,
-                            .eos_ids = {},
-                            .roles = {Role::kUnified}};
-    options.parts.info.set_model("toy");
-    options.parts.info.set_protocol_version(kWorkerProtocolVersion);
-    options.assets = {{"tokenizer.json", "d1", std::string((2 << 20) + 5, 'x')},
-                      {"LICENSE", "d2", "be nice"},
-                      {"empty", "d3", ""}};
-    options.max_sessions = 2;
-    options.heartbeat = absl::Milliseconds(50);
-    options.parts.hello_timeout = absl::Seconds(1);
-    options.parts.end_timeout = absl::Milliseconds(200);
-    options.sessions = sessions;
-    service = std::make_unique<SessionService>(std::move(options));
-    config::v1::ServerConfig config;
-    config.set_listen("127.0.0.1:0");
-    server = *GrpcServer::Start(config, {.services = {service.get()}});
-    service->Open(server->address().ToString());
-    grpc::ChannelArguments args;  // a small window, so that a reader that does not read is felt
-    args.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
-    args.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, 64 << 10);
-    args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-    channel = grpc::CreateCustomChannel(server->address().ToString(),
-                                        grpc::InsecureChannelCredentials(), args);
-    stub = wv1::WorkerService::NewStub(channel);
-  }
-  ~Server() {
-    service->EndSessions(absl::UnavailableError("stopping"));
-    server->Shutdown(absl::Seconds(1));
-    service.reset();
-    engine->Stop();
-  }
-  // Whether all blocks are free within ten seconds.
-  bool AllFree() {
-    const absl::Time end = absl::Now() + absl::Seconds(10);
-    while (pool->free_blocks() != pool->blocks() && absl::Now() < end) std::this_thread::yield();
-    return pool->free_blocks() == pool->blocks();
-  }
-
-  // Until no step was made in a fifth of a second: sequences that do not end stand still.
-  void WaitUntilItStands() {
-    const absl::Time end = absl::Now() + absl::Seconds(30);
-    uint64_t steps = 0;
-    do {
-      steps = engine->progress().step_number;
-      const absl::Time next = absl::Now() + absl::Milliseconds(200);
-      while (absl::Now() < next) std::this_thread::yield();
-    } while (engine->progress().step_number != steps && absl::Now() < end);
-  }
-
-  MetricRegistry registry;
-  const Gauge sessions = registry.NewGauge("sessions", "Open sessions.", {}).With({});
-  ToyModel model;
-  std::unique_ptr<BlockPool> pool;
-  std::unique_ptr<Engine> engine;
-  std::unique_ptr<SessionService> service;
-  std::unique_ptr<GrpcServer> server;
-  std::shared_ptr<grpc::Channel> channel;
-  std::unique_ptr<wv1::WorkerService::Stub> stub;
-};
-
-// A router, as far as these tests need one.
-struct Router {
-  explicit Router(Server* server) {
-    context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(60));
-    stream = server->stub->Session(&context);
-  }
-  ~Router() {
-    if (!finished) context.TryCancel();
-    if (!finished) (void)stream->Finish();
-  }
-  void Hello(uint32_t version = kWorkerProtocolVersion) {
-    wv1::SessionRequest request;
-    request.mutable_hello()->set_protocol_version(version);
-    stream->Write(request);
-  }
-  void Submit(const EngineRequest& from) {
-    wv1::SessionRequest request;
-    wv1::Submit* submit = request.mutable_submit();
-    submit->set_handle(from.handle);
-    submit->set_request_id(from.request_id);
-    submit->set_role(wv1::ROLE_UNIFIED);
-    submit->mutable_prompt_ids()->Add(from.prompt.begin(), from.prompt.end());
-    submit->mutable_sampling()->set_seed(from.sampling.seed);
-    submit->mutable_stopping()->set_max_tokens(from.max_tokens);
-    if (from.logprobs) submit->mutable_response()->set_logprobs(*from.logprobs);
-    stream->Write(request);
-  }
-  // The next message of this kind; others are passed over.
-  std::optional<wv1::SessionResponse> Next(wv1::SessionResponse::MessageCase kind) {
-    wv1::SessionResponse response;
-    while (stream->Read(&response)) {
-      if (response.message_case() == kind) return response;
-    }
-    return std::nullopt;
-  }
-  // All tokens of a request, until it ends.
-  std::vector<int32_t> TokensOf(uint64_t handle) {
-    std::vector<int32_t> ids;
-    while (const auto response = Next(wv1::SessionResponse::kStep)) {
-      for (const wv1::SequenceStep& step : response->step().sequences()) {
-        if (step.handle() != handle) continue;
-        EXPECT_EQ(step.first_index(), ids.size());
-        ids.insert(ids.end(), step.token_ids().begin(), step.token_ids().end());
-        if (step.has_finish() || step.has_error()) return ids;
-      }
-    }
-    ADD_FAILURE() << "the stream ended first";
-    return ids;
-  }
-  absl::Status Finish() {
-    finished = true;
-    return FromGrpcStatus(stream->Finish());
-  }
-
-  grpc::ClientContext context;
-  std::unique_ptr<grpc::ClientReaderWriter<wv1::SessionRequest, wv1::SessionResponse>> stream;
-  bool finished = false;
-};
+using Server = SessionServer;
+using Router = TestRouter;
 
 TEST(SessionService, HelloThenRequestsAndTheirTokens) {
   Server server;
@@ -205,14 +74,13 @@ TEST(SessionService, CancelPauseAndResumeReachTheEngine) {
   router.Hello();
   router.Submit(ToyRequest(1, 10, 3000));
   ASSERT_TRUE(router.Next(wv1::SessionResponse::kStep).has_value());
-  wv1::SessionRequest pause, ping, resume, cancel;
+  wv1::SessionRequest pause, resume, cancel;
   pause.mutable_pause()->set_handle(1);
   router.stream->Write(pause);
   router.Submit(ToyRequest(2, 4, 4));
   router.TokensOf(2);
   const uint64_t paused_at = server.engine->progress().step_number;
-  ping.mutable_ping()->set_nonce(99);
-  router.stream->Write(ping);
+  router.Ping(99);
   EXPECT_EQ(router.Next(wv1::SessionResponse::kPong)->pong().nonce(), 99u);
   EXPECT_EQ(server.engine->progress().step_number, paused_at) << "nothing else ran";
   resume.mutable_resume()->set_handle(1);
@@ -249,6 +117,47 @@ TEST(SessionService, AStreamWithoutAHelloIsEnded) {
   EXPECT_FALSE(router.Next(wv1::SessionResponse::kHello).has_value());
   EXPECT_THAT(router.Finish(),
               StatusIs(absl::StatusCode::kDeadlineExceeded, HasSubstr("no `hello` came")));
+}
+
+TEST(SessionService, ARouterThatFallsSilentIsTakenForDeadThoughItsConnectionStands) {
+  Server server({.blocks = 200}, {.interval = absl::Milliseconds(500), .missed = 2});
+  Router router(&server);
+  router.Hello();
+  for (int beat = 0; beat < 50; ++beat) {  // of 50 ms: longer than twice the limit
+    ASSERT_TRUE(router.Next(wv1::SessionResponse::kHeartbeat).has_value()) << beat;
+    router.Ping(beat);
+  }
+  router.Submit(ToyRequest(1, 100, 3000));
+  wv1::SessionRequest pause;  // so that it would never end by itself
+  pause.mutable_pause()->set_handle(1);
+  router.stream->Write(pause);
+  const absl::Time last_word = absl::Now();
+  EXPECT_FALSE(router.Next(wv1::SessionResponse::kHello).has_value());  // it reads all the while
+  EXPECT_GE(absl::Now() - last_word, absl::Milliseconds(900));
+  EXPECT_THAT(router.Finish(), StatusIs(absl::StatusCode::kDeadlineExceeded,
+                                        HasSubstr("the router has said nothing for 1s")));
+  EXPECT_TRUE(server.AllFree());
+}
+
+TEST(SessionService, AHelloEndsTheSessionThatTheSameRouterHadByTheSameAddress) {
+  Server server({.blocks = 200});
+  Router old(&server), other(&server);
+  old.Hello(kWorkerProtocolVersion, 77, "worker:1");
+  old.Submit(ToyRequest(1, 100, 3000));
+  ASSERT_TRUE(old.Next(wv1::SessionResponse::kStep).has_value());
+  other.Hello(kWorkerProtocolVersion, 77, "other-name:1");
+  ASSERT_TRUE(other.Next(wv1::SessionResponse::kHeartbeat).has_value());
+  EXPECT_LT(server.pool->free_blocks(), 200u) << "by another address it may have both";
+  other.context.TryCancel();
+  (void)other.Finish();
+  while (server.sessions.Value() > 1) std::this_thread::yield();
+  Router next(&server);
+  next.Hello(kWorkerProtocolVersion, 77, "worker:1");
+  EXPECT_FALSE(old.Next(wv1::SessionResponse::kHello).has_value());
+  EXPECT_THAT(old.Finish(),
+              StatusIs(absl::StatusCode::kAborted, HasSubstr("has opened another one")));
+  EXPECT_TRUE(server.AllFree());
+  ASSERT_TRUE(next.Next(wv1::SessionResponse::kHeartbeat).has_value());
 }
 
 TEST(SessionService, AnEndedStreamWhoseRouterDoesNotReadIsCancelled) {
