@@ -4,6 +4,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
+#include "base/status.h"
+#include "base/thread.h"
 #include "kvstore/transport/wire.h"
 
 namespace tandem {
@@ -143,7 +145,8 @@ absl::StatusOr<Sender::Peer*> Sender::PeerFor(const std::string& address) {
   }
   auto peer = std::make_unique<Peer>();
   peer->address = address;
-  peer->thread = std::thread([this, raw = peer.get()] { Run(raw); });
+  ASSIGN_OR_RETURN(peer->thread, StartThread(absl::StrCat("the KV link to ", address),
+                                             [this, raw = peer.get()] { Run(raw); }));
   return (peers_[address] = std::move(peer)).get();
 }
 

@@ -50,7 +50,8 @@ struct SenderCounters {
 // to it and made anew, with a new epoch, when it breaks; one thread a peer links and pushes.
 //   life    `memory`, `transport` and `door` outlive it. The destructor ends what is open with
 //           Cancelled, and returns when no block is read any more
-//   errors  as HandoffSender says; also Unavailable when max_handoffs or max_peers is reached
+//   errors  as HandoffSender says; also Unavailable when max_handoffs or max_peers is reached,
+//           or a new peer can have no thread
 //   threads any
 class Sender final : public HandoffSender {
  public:

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "base/mutex.h"
 #include "base/status.h"
+#include "base/thread.h"
 #include "kvstore/transport/tcp_land.h"
 #include "kvstore/transport/tcp_push.h"
 
@@ -44,8 +45,13 @@ class TcpTransport final : public Transport {
       : options_(options),
         listener_(std::move(listener)),
         wake_(std::move(wake)),
-        address_(std::move(address)),
-        accepter_([this] { AcceptLoop(); }) {}
+        address_(std::move(address)) {}
+
+  // Nobody is let in before.
+  absl::Status Start() {
+    ASSIGN_OR_RETURN(accepter_, StartThread("the KV transport", [this] { AcceptLoop(); }));
+    return absl::OkStatus();
+  }
 
   ~TcpTransport() override {
     {
@@ -54,7 +60,7 @@ class TcpTransport final : public Transport {
       for (const Connection& connection : connections_) connection.socket.ShutDown();
     }
     (void)eventfd_write(wake_.fd(), 1);
-    accepter_.join();
+    if (accepter_.joinable()) accepter_.join();
     MutexLock lock(&mu_);
     while (Reap() > 0) ended_.Wait(&mu_);
   }
@@ -130,7 +136,14 @@ class TcpTransport final : public Transport {
       if (connections >= options_.max_links + kStrangers) continue;  // closes it
       Connection& connection = connections_.emplace_back();
       connection.socket = std::move(socket);
-      connection.thread = std::thread([this, &connection] { Serve(&connection); });
+      absl::StatusOr<std::thread> thread =
+          StartThread("a KV connection", [this, &connection] { Serve(&connection); });
+      if (!thread.ok()) {
+        LogWarning("kv connection closed", {{"why", thread.status()}});
+        connections_.pop_back();
+        continue;
+      }
+      connection.thread = *std::move(thread);
     }
   }
 
@@ -204,7 +217,7 @@ class TcpTransport final : public Transport {
   std::map<uint64_t, Link> links_ ABSL_GUARDED_BY(mu_);  // by link id
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
 
-  std::thread accepter_;  // last: it starts when everything else is there
+  std::thread accepter_;
 };
 
 }  // namespace
@@ -226,8 +239,10 @@ absl::StatusOr<std::unique_ptr<Transport>> MakeTcpTransport(const TcpTransportOp
   }
   Socket wake(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
   if (!wake.open()) return ErrnoStatus(errno, "eventfd");
-  return std::make_unique<TcpTransport>(options, std::move(listener), std::move(wake),
-                                        std::move(address));
+  auto transport = std::make_unique<TcpTransport>(options, std::move(listener), std::move(wake),
+                                                  std::move(address));
+  RETURN_IF_ERROR(transport->Start());
+  return transport;
 }
 
 }  // namespace tandem

@@ -25,6 +25,7 @@ struct TcpTransportOptions {
 // Raw TCP between any two hosts. One listening socket; one connection and one thread a link.
 //   errors  InvalidArgument for an address off loopback without `insecure`, and for a wildcard
 //           without advertise_host; Unavailable when the port is taken
+//           or no thread can be had. A connection for which there is no thread is closed
 absl::StatusOr<std::unique_ptr<Transport>> MakeTcpTransport(const TcpTransportOptions& options);
 
 }  // namespace tandem

@@ -7,6 +7,7 @@
 
 #include "kvstore/transport/wire.h"
 #include "tests/kvstore/handoff/handoff_test.h"
+#include "tests/support/no_threads.h"
 
 // The promises of kvstore/handoff/handoff.h when something breaks: both sides are told exactly
 // once, with a status that says what it was, and the next attempt works.
@@ -87,6 +88,18 @@ TEST_F(HandoffTest, AStalledNetworkCostsADeadline) {
   ComputeAll({"r", 1}, 8, BlocksFrom(0, 2));
   EXPECT_THAT(received.Wait(), StatusIs(Code::kUnavailable, HasSubstr("no progress")));
   EXPECT_THAT(sent.Wait(), testing::Not(IsOk()));
+}
+
+TEST_F(HandoffTest, APeerForWhichThereIsNoThreadIsUnavailableAndTheNextHandoffWorks) {
+  Start();
+  {
+    const NoThreads none;
+    HandoffEnd<HandoffSent> sent;
+    Begin({"r", 1}, 8, BlocksFrom(0, 2), sent);
+    EXPECT_THAT(sent.Wait(), StatusIs(Code::kUnavailable,
+                                      HasSubstr("no thread can be started for the KV link to")));
+  }
+  HandOver({"r", 2}, 2);
 }
 
 TEST_F(HandoffTest, AReceiverThatDiesFreesTheSender) {

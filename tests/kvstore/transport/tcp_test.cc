@@ -11,6 +11,7 @@
 #include "kvstore/transport/wire.h"
 #include "tests/support/fault_proxy.h"
 #include "tests/support/kv_frames.h"
+#include "tests/support/no_threads.h"
 #include "tests/support/status_matchers.h"
 
 // What is special to tcp: its addresses, and a network that breaks between any two bytes.
@@ -80,6 +81,23 @@ class TcpFaults : public testing::Test {
   LinkName link_{1, 0};
   absl::StatusOr<std::unique_ptr<PushConnection>> connected_ = absl::UnknownError("not yet");
 };
+
+TEST_F(TcpFaults, AConnectionForWhichThereIsNoThreadIsClosedAndTheNextOneWorks) {
+  {
+    const NoThreads none;
+    EXPECT_THAT(MakeTcpTransport({}), StatusIs(Code::kUnavailable, HasSubstr("no thread")));
+    const Bytes16 token = {4, 5, 6};
+    link_ = {1, 1};
+    ASSERT_THAT(receiver_->Admit({link_, token, 1 << 20}, sink_.get()), IsOk());
+    EXPECT_THAT(sender_->Connect({link_, receiver_->address(), token, 1 << 20},
+                                 RealClock()->Now() + absl::Seconds(5)),
+                StatusIs(Code::kUnavailable));
+  }
+  LinkThroughProxy({});
+  ASSERT_THAT(connected_, IsOk());
+  ASSERT_THAT(PushFrames(1), IsOk());
+  EXPECT_EQ(sink_->WaitForFrames(1).size(), 1u);
+}
 
 TEST_F(TcpFaults, ShortWritesChangeNothing) {
   LinkThroughProxy({.chunk = 7});
