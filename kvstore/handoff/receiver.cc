@@ -48,6 +48,8 @@ Receiver::~Receiver() {
     std::vector<Entry> entries;
     for (const auto& [id, entry] : receptions_) entries.push_back(entry);
     for (const Entry& entry : entries) Step(entry, E::kCancel, why);
+    // A copy that still runs reports when it is over: the courier has to be there until then.
+    while (!retiring_.empty()) retired_.Wait(&mu_);
   }
   courier_.Stop();
 }

@@ -44,7 +44,8 @@ struct ReceiverCounters {
 
 // The receiving side of all handoffs of one process.
 //   life    the control streams are closed (the gRPC server shut down) before it is destroyed;
-//           `memory` and `transport` outlive it. The destructor ends what is open with Cancelled
+//           `memory` and `transport` outlive it. The destructor ends what is open with Cancelled,
+//           and returns when no block is written any more and every `done` was called
 //   errors  as HandoffReceiver says; AcceptLink: FailedPrecondition names the field that differs,
 //           Unavailable when all links are used
 //   threads any
@@ -115,6 +116,7 @@ class Receiver final : public HandoffReceiver, private FrameSink {
   mutable Mutex mu_;
   std::map<uint64_t, Link> links_ ABSL_GUARDED_BY(mu_);         // by link id
   std::map<uint64_t, LinkName> retiring_ ABSL_GUARDED_BY(mu_);  // dropped, still in transport_
+  CondVar retired_;                                             // a link left retiring_
   absl::flat_hash_map<std::string, Entry> receptions_ ABSL_GUARDED_BY(mu_);  // by request id
   absl::flat_hash_map<uint64_t, Entry> by_generation_ ABSL_GUARDED_BY(mu_);  // frames may come
   std::deque<Entry> ended_ ABSL_GUARDED_BY(mu_);                             // oldest first

@@ -144,6 +144,7 @@ void Receiver::DropLink(const LinkName& link, const absl::Status& why) {
     MutexLock lock(&mu_);
     const auto last = retiring_.find(link.link_id);
     if (last != retiring_.end() && last->second == link) retiring_.erase(last);
+    retired_.NotifyAll();
   });
   links_.erase(found);
   std::vector<Entry> touched;

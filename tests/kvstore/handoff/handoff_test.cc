@@ -2,6 +2,7 @@
 
 #include <atomic>
 #include <mutex>
+#include <thread>
 
 // The promises of kvstore/handoff/handoff.h on a network that works.
 namespace tandem {
@@ -225,6 +226,30 @@ TEST_F(HandoffTest, TheEngineIsNotToldWhileABlockIsStillWritten) {
   EXPECT_EQ(received.calls(), 0);
   gate.Open();
   EXPECT_THAT(received.Wait(), StatusIs(Code::kCancelled));
+}
+
+// Several times: whether the copy or the receiver's thread ends first is a matter of chance.
+TEST_F(HandoffTest, AReceiverThatEndsWhileABlockIsWrittenStillTellsTheEngine) {
+  Gate gate;
+  decode_.on_slice = [&](uint32_t, BlockId) { gate.Pass(); };
+  for (int round = 0; round < 5; ++round) {
+    Start();
+    HandoffEnd<HandoffSent> sent;
+    HandoffEnd<HandoffReceived> received;
+    Expect({"r", 1}, 8, BlocksFrom(10, 2), received);
+    Begin({"r", 1}, 8, BlocksFrom(0, 2), sent);
+    gate.Close();
+    sender_->LayerReady({"r", 1}, 0, 8);
+    ASSERT_TRUE(Eventually([&] { return gate.HasWaiter(); }));
+    std::thread end([this] { receiver_.reset(); });
+    EXPECT_THAT(sent.Wait(), testing::Not(IsOk())) << "the receiver is about to end";
+    EXPECT_EQ(received.calls(), 0);
+    gate.Open();
+    end.join();
+    ASSERT_EQ(received.calls(), 1);
+    EXPECT_THAT(received.Wait(), StatusIs(Code::kCancelled, HasSubstr("shutting down")));
+    Stop();
+  }
 }
 
 TEST_F(HandoffTest, TheEngineIsNotToldWhileABlockIsStillRead) {
