@@ -22,7 +22,8 @@ namespace pb = kv::v1;
 
 class HandoffService final : public pb::HandoffService::CallbackService {
  public:
-  explicit HandoffService(Receiver* receiver) : receiver_(receiver) {}
+  HandoffService(Receiver* receiver, const UnlinkedStreams::Options& options)
+      : receiver_(receiver), unlinked_(options) {}
 
   grpc::ServerUnaryReactor* Link(grpc::CallbackServerContext* context,
                                  const pb::LinkRequest* request,
@@ -40,11 +41,12 @@ class HandoffService final : public pb::HandoffService::CallbackService {
 
   grpc::ServerBidiReactor<pb::HandoffRequest, pb::HandoffResponse>* Handoff(
       grpc::CallbackServerContext* context) override {
-    return HandoffStream::Start(receiver_, context);
+    return HandoffStream::Start(receiver_, &unlinked_, context);
   }
 
  private:
   Receiver* const receiver_;
+  UnlinkedStreams unlinked_;
 };
 
 absl::StatusOr<std::shared_ptr<grpc::Channel>> Dial(const std::string& peer, bool insecure) {
@@ -72,7 +74,8 @@ class WorkerHandoffs final : public Handoffs {
                 {.incarnation = options.incarnation,
                  .name = options.name,
                  .push_timeout = options.push_timeout}),
-        service_(&receiver_) {}
+        service_(&receiver_,
+                 {.max = options.max_unlinked_streams, .timeout = options.unlinked_timeout}) {}
 
   HandoffSender* sender() override { return &sender_; }
   HandoffReceiver* receiver() override { return &receiver_; }

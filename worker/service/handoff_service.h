@@ -32,6 +32,8 @@ struct HandoffOptions {
   bool insecure = false;  // server.insecure: allows KV and control off loopback without TLS
   uint64_t window_bytes = 32 << 20;                 // kv.window_bytes
   absl::Duration push_timeout = absl::Seconds(10);  // kv.push_timeout: of one frame
+  uint32_t max_unlinked_streams = 64;               // control streams that have named no link yet
+  absl::Duration unlinked_timeout = absl::Seconds(5);  // that such a stream may last
 };
 
 // Both directions of handoff in one process, their transport and their gRPC service.

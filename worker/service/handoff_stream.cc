@@ -2,17 +2,47 @@
 
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "base/clock.h"
 #include "base/grpc_status.h"
 #include "base/status.h"
 #include "worker/service/handoff_messages.h"
 
 namespace tandem {
 
-HandoffStream* HandoffStream::Start(Receiver* receiver, grpc::CallbackServerContext* context) {
+absl::Status UnlinkedStreams::Enter() {
+  if (++count_ <= options_.max) return absl::OkStatus();
+  --count_;
+  return absl::UnavailableError(
+      absl::StrCat("all ", options_.max, " handoff streams without a link are used"));
+}
+
+HandoffStream* HandoffStream::Start(Receiver* receiver, UnlinkedStreams* unlinked,
+                                    grpc::CallbackServerContext* context) {
   const std::shared_ptr<HandoffStream> stream(new HandoffStream(receiver, context));
   stream->self_ = stream;
+  if (const absl::Status entered = unlinked->Enter(); !entered.ok()) {
+    stream->EndWith(entered);
+    return stream.get();
+  }
+  stream->unlinked_ = unlinked;
+  const absl::Duration timeout = unlinked->timeout();
+  stream->late_.Set(absl::ToChronoTime(RealClock()->Now() + timeout),
+                    [weak = std::weak_ptr<HandoffStream>(stream), timeout](bool late) {
+                      const std::shared_ptr<HandoffStream> kept = late ? weak.lock() : nullptr;
+                      if (kept == nullptr) return;
+                      kept->EndWith(absl::UnavailableError(
+                          absl::StrCat("a handoff stream that names no link within ",
+                                       absl::FormatDuration(timeout), " is ended")));
+                    });
   stream->StartRead(&stream->request_);
   return stream.get();
+}
+
+void HandoffStream::LeaveUnlinked() {
+  if (unlinked_ == nullptr) return;
+  late_.Cancel();
+  std::exchange(unlinked_, nullptr)->Leave();
 }
 
 void HandoffStream::Send(ToSender message) { Queue(ToProto(message)); }
@@ -105,6 +135,7 @@ absl::Status HandoffStream::Take() {
   const LinkName link = FromProto(request_.open());
   RETURN_IF_ERROR(receiver_->Attach(link, self_));
   link_ = link;
+  LeaveUnlinked();
   kv::v1::HandoffResponse opened;
   *opened.mutable_opened() = ToProto(link);
   Queue(std::move(opened));
@@ -115,6 +146,7 @@ void HandoffStream::OnCancel() { EndWith(absl::CancelledError("the peer cancelle
 
 void HandoffStream::OnDone() {
   const std::shared_ptr<HandoffStream> last = std::move(self_);
+  LeaveUnlinked();
   if (link_.has_value()) receiver_->OnControlClosed(*link_, absl::UnavailableError("it closed"));
 }
 

@@ -1,6 +1,8 @@
 #pragma once
+#include <grpcpp/alarm.h>
 #include <grpcpp/grpcpp.h>
 
+#include <atomic>
 #include <deque>
 #include <memory>
 #include <optional>
@@ -13,6 +15,26 @@
 
 namespace tandem {
 
+// The streams that have not named a link yet. Links are few and have a limit of their own; anybody
+// can open a stream.
+//   threads any
+class UnlinkedStreams {
+ public:
+  struct Options {
+    uint32_t max = 64;                          // at once; one more ends with Unavailable
+    absl::Duration timeout = absl::Seconds(5);  // from a stream's start to its `open`
+  };
+  explicit UnlinkedStreams(const Options& options) : options_(options) {}
+  // Unavailable when there are too many; else Leave follows.
+  absl::Status Enter();
+  void Leave() { --count_; }
+  absl::Duration timeout() const { return options_.timeout; }
+
+ private:
+  const Options options_;
+  std::atomic<uint32_t> count_{0};
+};
+
 // The receiver's end of one link's control stream.
 //   life    shared: gRPC's share is self_, dropped in OnDone; the receiver's is the channel that it
 //           was given. Neither can free it under the other
@@ -20,11 +42,15 @@ namespace tandem {
 //           touch and is never held across a call out
 //   order   one write in flight; what comes meanwhile waits, at most kMaxPending messages: a peer
 //           that reads no faster loses its link
+//   errors  Unavailable no link was named in time, or too many streams have none; InvalidArgument a
+//           message that a peer must not send
 class HandoffStream final
     : public grpc::ServerBidiReactor<kv::v1::HandoffRequest, kv::v1::HandoffResponse>,
       public ControlChannel<ToSender> {
  public:
-  static HandoffStream* Start(Receiver* receiver, grpc::CallbackServerContext* context);
+  // Both outlive the stream.
+  static HandoffStream* Start(Receiver* receiver, UnlinkedStreams* unlinked,
+                              grpc::CallbackServerContext* context);
 
   void Send(ToSender message) override;
   void Close(const absl::Status& why) override;
@@ -39,6 +65,7 @@ class HandoffStream final
       : receiver_(receiver), context_(context) {}
 
   absl::Status Take();  // request_
+  void LeaveUnlinked();
   void Queue(kv::v1::HandoffResponse response) ABSL_LOCKS_EXCLUDED(mu_);
   void EndWith(const absl::Status& why) ABSL_LOCKS_EXCLUDED(mu_);
   void Pump() ABSL_LOCKS_EXCLUDED(mu_);
@@ -48,9 +75,11 @@ class HandoffStream final
   Receiver* const receiver_;
   grpc::CallbackServerContext* const context_;
   std::shared_ptr<HandoffStream> self_;
-  kv::v1::HandoffRequest request_;    // the reader's
-  kv::v1::HandoffResponse response_;  // gRPC's while busy_
-  std::optional<LinkName> link_;      // the reader's; set once attached
+  kv::v1::HandoffRequest request_;       // the reader's
+  kv::v1::HandoffResponse response_;     // gRPC's while busy_
+  std::optional<LinkName> link_;         // the reader's; set once attached
+  UnlinkedStreams* unlinked_ = nullptr;  // the reader's; set while it counts this stream
+  grpc::Alarm late_;                     // no link was named
 
   Mutex mu_;
   std::deque<kv::v1::HandoffResponse> pending_ ABSL_GUARDED_BY(mu_);

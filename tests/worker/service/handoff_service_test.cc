@@ -24,8 +24,11 @@ using Code = absl::StatusCode;
 
 class Side {
  public:
-  explicit Side(const KvLayout& layout = SmallLayout(), int port = 0) : memory(layout, 64) {
-    handoffs = *MakeHandoffs(&memory, {.incarnation = NewIncarnation(), .name = "test"});
+  explicit Side(const KvLayout& layout = SmallLayout(), int port = 0, HandoffOptions options = {})
+      : memory(layout, 64) {
+    options.incarnation = NewIncarnation();
+    options.name = "test";
+    handoffs = *MakeHandoffs(&memory, options);
     config::v1::ServerConfig config;
     config.set_listen("127.0.0.1:" + std::to_string(port));
     server = *GrpcServer::Start(config, {.services = {handoffs->service()}});
@@ -98,6 +101,53 @@ TEST(HandoffService, LayoutsThatDifferAreNamedAtLinkTime) {
                                     sent.Callback());
   EXPECT_THAT(sent.Wait(), StatusIs(Code::kFailedPrecondition,
                                     HasSubstr("weights_digest: x here, w at the peer")));
+}
+
+// A handoff stream that names no link, and what it ends with: at the latest when `patience` ends.
+class Lurker {
+ public:
+  Lurker(const Side& side, absl::Duration patience)
+      : stub_(kv::v1::HandoffService::NewStub(
+            grpc::CreateChannel(side.address(), grpc::InsecureChannelCredentials()))) {
+    context_.set_deadline(absl::ToChronoTime(RealClock()->Now() + patience));
+    stream_ = stub_->Handoff(&context_);
+  }
+  grpc::Status End() {
+    kv::v1::HandoffResponse response;
+    EXPECT_FALSE(stream_->Read(&response));
+    return stream_->Finish();
+  }
+  void Leave() { context_.TryCancel(); }
+
+ private:
+  const std::unique_ptr<kv::v1::HandoffService::Stub> stub_;
+  grpc::ClientContext context_;
+  std::unique_ptr<grpc::ClientReaderWriter<kv::v1::HandoffRequest, kv::v1::HandoffResponse>>
+      stream_;
+};
+
+TEST(HandoffService, AStreamThatNamesNoLinkIsEnded) {
+  Side decode(SmallLayout(), 0, {.unlinked_timeout = absl::Milliseconds(50)});
+  const grpc::Status end = Lurker(decode, absl::Seconds(15)).End();
+  EXPECT_EQ(end.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_THAT(end.error_message(), HasSubstr("names no link within 50ms"));
+}
+
+TEST(HandoffService, StreamsThatNameNoLinkAreFewAndDoNotStayInTheWay) {
+  Side prefill;
+  Side decode(SmallLayout(), 0,
+              {.max_unlinked_streams = 2, .unlinked_timeout = absl::InfiniteDuration()});
+  Lurker first(decode, absl::Minutes(1)), second(decode, absl::Minutes(1));
+  grpc::Status refused;
+  for (int i = 0; i < 100 && refused.error_code() != grpc::StatusCode::UNAVAILABLE; ++i) {
+    refused = Lurker(decode, absl::Milliseconds(100)).End();  // until the other two are there
+  }
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(refused.error_message(), "all 2 handoff streams without a link are used");
+  first.Leave();
+  HandOver(prefill, decode, {"first", 1}, 1);
+  HandOver(prefill, decode, {"second", 1}, 2);
+  second.Leave();
 }
 
 TEST(HandoffService, NobodyThereIsUnavailableAndSaysWhatWasTried) {
