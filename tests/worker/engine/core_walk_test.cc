@@ -3,7 +3,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <deque>
 #include <random>
+#include <utility>
 
 #include "tests/worker/engine/fake_handoff.h"
 #include "tests/worker/engine/harness.h"
@@ -26,11 +28,7 @@ class Walk {
       if (Chance(8)) Disturb();
       Turn();
     }
-    for (const auto& [handle, request] : requests_) {
-      for (CoreHarness* h : {&prefill_, &decode_}) {
-        h->core->SetPaused(CoreHarness::kSession, handle, false);
-      }
-    }
+    while (!paused_.empty()) ResumeOldest();
     for (int i = 0; i < 20000 && !Quiet(); ++i) Turn();
   }
 
@@ -46,7 +44,7 @@ class Walk {
       EXPECT_EQ(h->core->load().running, 0u);
       for (const auto& [handle, role] : h->sink->roles) CheckHeard(*h, handle, role);
     }
-    EXPECT_GT(complete_, requests_.size() / 4) << "the walk should not only cancel";
+    EXPECT_GT(complete_, requests_.size() / 8) << "the walk should not only cancel";
   }
 
  private:
@@ -76,13 +74,25 @@ class Walk {
     if (!Chance(3)) decode_.Submit(decode);
   }
 
+  // A paused request keeps its blocks: too many of them, and the walk would only refuse.
+  void Pause(CoreHarness& h, uint64_t handle) {
+    h.core->SetPaused(CoreHarness::kSession, handle, true);
+    paused_.emplace_back(&h, handle);
+  }
+  void ResumeOldest() {
+    if (paused_.empty()) return;
+    const auto [h, handle] = paused_.front();
+    paused_.pop_front();
+    h->core->SetPaused(CoreHarness::kSession, handle, false);
+  }
+
   void Disturb() {
     CoreHarness& h = Chance(50) ? prefill_ : decode_;
     switch (rng_() % 4) {
       case 0:
         return h.core->Cancel(CoreHarness::kSession, SomeHandle());
       case 1:
-        return h.core->SetPaused(CoreHarness::kSession, SomeHandle(), Chance(30));
+        return Pause(h, SomeHandle());
       case 2:
         h.sink->is_congested = Chance(20);
         return;
@@ -101,6 +111,7 @@ class Walk {
       h->Turn();
       h->clock.Advance(absl::Milliseconds(1));
     }
+    if (Chance(5)) ResumeOldest();
     if (Chance(60)) handoff_.Deliver();
     // A side that waits for a peer that is not coming ends by its deadline.
     for (const HandoffKey& key : handoff_.sending()) {
@@ -138,6 +149,7 @@ class Walk {
   CoreHarness decode_{{.blocks = 48, .per_row = absl::Milliseconds(1)}, kOptions};
   FakeHandoff handoff_;
   std::map<uint64_t, EngineRequest> requests_;
+  std::deque<std::pair<CoreHarness*, uint64_t>> paused_;  // oldest first
   uint64_t last_handle_ = 0;
   size_t complete_ = 0;
 };
