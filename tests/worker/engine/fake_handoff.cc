@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
+
 namespace tandem {
 
 void FakeHandoff::Begin(const HandoffKey& key, const std::string& peer, uint32_t prompt_tokens,
@@ -9,7 +11,7 @@ void FakeHandoff::Begin(const HandoffKey& key, const std::string& peer, uint32_t
   if (blocks.size() != (prompt_tokens + 15) / 16) faults.push_back("Begin: blocks");
   if (sends_.contains(NameOf(key))) faults.push_back("Begin: the key is in use");
   peers.push_back(peer);
-  sends_[NameOf(key)] = {prompt_tokens, std::move(blocks), std::move(done), {}, {}, false};
+  sends_[NameOf(key)] = {prompt_tokens, std::move(blocks), std::move(done), {}, {}, {}, false};
 }
 
 void FakeHandoff::LayerReady(const HandoffKey& key, uint32_t layer, uint32_t upto) {
@@ -20,6 +22,18 @@ void FakeHandoff::LayerReady(const HandoffKey& key, uint32_t layer, uint32_t upt
   if (layer > 0 && it->second.upto[layer - 1] < upto) faults.push_back("LayerReady: layer order");
   if (it->second.first_tokens) faults.push_back("LayerReady after Finish");
   known = upto;
+  Take(it->second, layer);
+}
+
+// What a real sender may push from now on: whole blocks, and the last one with the prompt's end.
+void FakeHandoff::Take(Send& send, uint32_t layer) {
+  const uint32_t upto = send.upto[layer];
+  const size_t ready = upto == send.prompt_tokens ? send.blocks.size() : upto / 16;
+  std::vector<uint8_t>& taken = send.taken[layer];
+  for (size_t i = taken.size() / from_->layout().slice_bytes(); i < ready; ++i) {
+    const absl::Span<uint8_t> source = from_->Slice(layer, send.blocks[i]);
+    taken.insert(taken.end(), source.begin(), source.end());
+  }
 }
 
 void FakeHandoff::Finish(const HandoffKey& key, std::vector<FirstToken> first_tokens) {
@@ -57,10 +71,14 @@ void FakeHandoff::Cancel(const HandoffKey& key) {
 
 void FakeHandoff::Copy(const Send& send, const Receive& receive) {
   if (send.prompt_tokens != receive.prompt_tokens) faults.push_back("prompts of unequal length");
+  const size_t bytes = from_->layout().slice_bytes();
   for (uint32_t layer = 0; layer < from_->layout().layers; ++layer) {
+    const std::vector<uint8_t>& taken = send.taken.at(layer);
     for (size_t i = 0; i < send.blocks.size(); ++i) {
-      const absl::Span<uint8_t> source = from_->Slice(layer, send.blocks[i]);
-      std::copy(source.begin(), source.end(), to_->Slice(layer, receive.blocks[i]).begin());
+      const auto slice = absl::MakeConstSpan(taken).subspan(i * bytes, bytes);
+      std::copy(slice.begin(), slice.end(), to_->Slice(layer, receive.blocks[i]).begin());
+      if (slice == from_->Slice(layer, send.blocks[i])) continue;
+      faults.push_back(absl::StrCat("LayerReady too early: layer ", layer, ", block ", i));
     }
   }
 }

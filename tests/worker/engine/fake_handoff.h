@@ -11,8 +11,10 @@
 
 namespace tandem {
 
-// Both ends of a handoff in one object, between two pools' memories: copies the KV when the sender
-// has finished and the receiver expects it. It checks the order of calls; `faults` lists breaches.
+// Both ends of a handoff in one object, between two pools' memories: takes a copy of each block
+// when LayerReady says that it is there, and delivers that once the sender has finished and the
+// receiver expects it. It checks the order of calls, and that no block changed after its
+// LayerReady; `faults` lists breaches.
 // Nothing ends by itself: Deliver() does it, as the I/O threads of the real ones would.
 class FakeHandoff final : public HandoffSender, public HandoffReceiver {
  public:
@@ -52,7 +54,8 @@ class FakeHandoff final : public HandoffSender, public HandoffReceiver {
     uint32_t prompt_tokens = 0;
     std::vector<BlockId> blocks;
     HandoffSender::Done done;
-    std::map<uint32_t, uint32_t> upto;  // by layer
+    std::map<uint32_t, uint32_t> upto;               // by layer
+    std::map<uint32_t, std::vector<uint8_t>> taken;  // by layer: the first blocks' bytes
     std::optional<std::vector<FirstToken>> first_tokens;
     bool aborted = false;
   };
@@ -62,6 +65,7 @@ class FakeHandoff final : public HandoffSender, public HandoffReceiver {
     HandoffReceiver::Done done;
     bool cancelled = false;
   };
+  void Take(Send& send, uint32_t layer);
   void Copy(const Send& send, const Receive& receive);
 
   BlockMemory* const from_;
