@@ -1,5 +1,6 @@
 #include "worker/backend/backend.h"
 
+#include <cmath>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -45,6 +46,11 @@ absl::Status CheckHeads(absl::string_view op, const AttentionShape& shape) {
   if (possible) return absl::OkStatus();
   return Refuse(op, "impossible heads: ", shape.q_heads, " q, ", shape.kv_heads, " kv of ",
                 shape.head_dim);
+}
+
+absl::Status CheckRule(absl::string_view op, const AttentionRule& rule) {
+  if (std::isfinite(rule.scale) && rule.scale > 0 && rule.window >= 0) return absl::OkStatus();
+  return Refuse(op, "impossible rule: scale ", rule.scale, ", window ", rule.window);
 }
 
 absl::Status CheckKv(absl::string_view op, const AttentionShape& shape, uint32_t layer,
@@ -115,6 +121,17 @@ absl::Status Backend::Linear(const Matrix& w, Tensor x, const Vector* bias, bool
   return absl::OkStatus();
 }
 
+absl::Status Backend::NormHeads(Tensor qkv, const AttentionShape& shape, const Vector& q_weight,
+                                const Vector& k_weight, float eps) {
+  constexpr absl::string_view kOp = "NormHeads";
+  RETURN_IF_ERROR(CheckHeads(kOp, shape));
+  RETURN_IF_ERROR(WantShape(kOp, "qkv", qkv, qkv.rows, shape.qkv_cols()));
+  RETURN_IF_ERROR(WantSize(kOp, "q_weight", q_weight, shape.head_dim));
+  RETURN_IF_ERROR(WantSize(kOp, "k_weight", k_weight, shape.head_dim));
+  DoNormHeads(qkv, shape, q_weight, k_weight, eps);
+  return absl::OkStatus();
+}
+
 absl::Status Backend::RopeAndStoreKv(Tensor qkv, const AttentionShape& shape,
                                      const Vector& inv_freq, absl::Span<const SequenceSlice> slices,
                                      uint32_t layer, BlockMemory* kv) {
@@ -128,16 +145,17 @@ absl::Status Backend::RopeAndStoreKv(Tensor qkv, const AttentionShape& shape,
   return absl::OkStatus();
 }
 
-absl::Status Backend::Attention(Tensor qkv, const AttentionShape& shape,
+absl::Status Backend::Attention(Tensor qkv, const AttentionShape& shape, const AttentionRule& rule,
                                 absl::Span<const SequenceSlice> slices, uint32_t layer,
                                 BlockMemory* kv, Tensor out) {
   constexpr absl::string_view kOp = "Attention";
   RETURN_IF_ERROR(CheckHeads(kOp, shape));
+  RETURN_IF_ERROR(CheckRule(kOp, rule));
   RETURN_IF_ERROR(WantShape(kOp, "qkv", qkv, qkv.rows, shape.qkv_cols()));
   RETURN_IF_ERROR(WantShape(kOp, "out", out, qkv.rows, int64_t{shape.q_heads} * shape.head_dim));
   RETURN_IF_ERROR(CheckKv(kOp, shape, layer, kv));
   RETURN_IF_ERROR(CheckSlices(kOp, slices, qkv.rows, kv));
-  DoAttention(qkv, shape, slices, layer, kv, out);
+  DoAttention(qkv, shape, rule, slices, layer, kv, out);
   return absl::OkStatus();
 }
 

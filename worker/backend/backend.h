@@ -63,6 +63,12 @@ struct AttentionShape {
   int32_t qkv_cols() const { return (q_heads + 2 * kv_heads) * head_dim; }
 };
 
+// What a row attends to in one layer, and how sharply.
+struct AttentionRule {
+  float scale = 0;     // of q . k, above 0: 1 / sqrt(head_dim) in most models
+  int32_t window = 0;  // tokens that a row sees, the last of them its own; 0: all before it too
+};
+
 // tests/worker/backend holds every implementation to the reference one, with a stated error bound
 // per operation and storage type.
 //   order   operations happen in the order called; outputs are readable after Synchronize()
@@ -105,15 +111,20 @@ class Backend {
   absl::Status RmsNorm(Tensor x, const Vector& weight, float eps, Tensor out);
   // out[r] = x[r] * w^T (+ bias) (+ out[r] where `accumulate`); bias may be null
   absl::Status Linear(const Matrix& w, Tensor x, const Vector* bias, bool accumulate, Tensor out);
+  // Norms each q and each k head of `qkv` = [q heads | k heads | v heads] on its own, in place, as
+  // RmsNorm does a row; the weights have head_dim elements.
+  absl::Status NormHeads(Tensor qkv, const AttentionShape& shape, const Vector& q_weight,
+                         const Vector& k_weight, float eps);
   // Rotates q and k of each row of `qkv` = [q heads | k heads | v heads] by its position (pairs
   // i, i + head_dim / 2; angle = position * inv_freq[i], rounded to float32 as the reference
   // implementations do), q in place, and stores k and v in the cache's slices of `layer`.
   absl::Status RopeAndStoreKv(Tensor qkv, const AttentionShape& shape, const Vector& inv_freq,
                               absl::Span<const SequenceSlice> slices, uint32_t layer,
                               BlockMemory* kv);
-  // out[r] = softmax(q[r] . k / sqrt(head_dim)) v over the row's sequence up to its own position;
-  // q is the front of `qkv`, out is [rows, q_heads * head_dim].
-  absl::Status Attention(Tensor qkv, const AttentionShape& shape,
+  // out[r] = softmax(scale * q[r] . k) v over the row's sequence up to its own position, from the
+  // window's first token on; q is the front of `qkv`, out is [rows, q_heads * head_dim]. Blocks
+  // that no row sees are not read; the others hold finite values before the window too.
+  absl::Status Attention(Tensor qkv, const AttentionShape& shape, const AttentionRule& rule,
                          absl::Span<const SequenceSlice> slices, uint32_t layer, BlockMemory* kv,
                          Tensor out);
   // out[r, i] = silu(gate_up[r, i]) * gate_up[r, cols + i]; gate_up has 2 * out.cols columns
@@ -128,10 +139,12 @@ class Backend {
   virtual void DoRmsNorm(Tensor x, const Vector& weight, float eps, Tensor out) = 0;
   virtual void DoLinear(const Matrix& w, Tensor x, const Vector* bias, bool accumulate,
                         Tensor out) = 0;
+  virtual void DoNormHeads(Tensor qkv, const AttentionShape& shape, const Vector& q_weight,
+                           const Vector& k_weight, float eps) = 0;
   virtual void DoRopeAndStoreKv(Tensor qkv, const AttentionShape& shape, const Vector& inv_freq,
                                 absl::Span<const SequenceSlice> slices, uint32_t layer,
                                 BlockMemory* kv) = 0;
-  virtual void DoAttention(Tensor qkv, const AttentionShape& shape,
+  virtual void DoAttention(Tensor qkv, const AttentionShape& shape, const AttentionRule& rule,
                            absl::Span<const SequenceSlice> slices, uint32_t layer, BlockMemory* kv,
                            Tensor out) = 0;
   virtual void DoSwiGlu(Tensor gate_up, Tensor out) = 0;

@@ -1,6 +1,7 @@
 #include "worker/model/decoder.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "absl/memory/memory.h"
@@ -109,9 +110,12 @@ absl::StatusOr<Decoder::Layer> Decoder::LoadLayer(FindWeight find, int index) {
   layer.ffn_norm = packer.PackVector({"ffn_norm"});
   layer.gate_up = packer.PackMatrix({"gate", "up"});
   layer.down = packer.PackMatrix({"down"});
-  if (spec_.attention_bias) {
-    layer.qkv_bias = packer.PackVector({"q_bias", "k_bias", "v_bias"});
-    layer.o_bias = packer.PackVector({"o_bias"});
+  layer.rule = RuleOf(index);
+  if (spec_.qkv_bias) layer.qkv_bias = packer.PackVector({"q_bias", "k_bias", "v_bias"});
+  if (spec_.o_bias) layer.o_bias = packer.PackVector({"o_bias"});
+  if (spec_.qk_norm) {
+    layer.q_norm = packer.PackVector({"q_norm"});
+    layer.k_norm = packer.PackVector({"k_norm"});
   }
   if (spec_.mlp_bias) {
     layer.gate_up_bias = packer.PackVector({"gate_bias", "up_bias"});
@@ -119,6 +123,14 @@ absl::StatusOr<Decoder::Layer> Decoder::LoadLayer(FindWeight find, int index) {
   }
   RETURN_IF_ERROR(Annotate(packer.status(), absl::StrCat("layer ", index)));
   return layer;
+}
+
+// Rotated q and k are both `magnitude` times as long: their products that squared.
+AttentionRule Decoder::RuleOf(int layer) const {
+  const double magnitude = spec_.rope.magnitude;
+  const double scale = magnitude * magnitude / std::sqrt(static_cast<double>(spec_.head_dim));
+  return {.scale = static_cast<float>(scale),
+          .window = spec_.windows.empty() ? 0 : spec_.windows[layer]};
 }
 
 absl::Status Decoder::AllocateBuffers() {
@@ -182,13 +194,17 @@ absl::Status Decoder::Attend(const Batch& batch, uint32_t index, LayerObserver* 
   const Tensor mix{buffers_.mix, rows, q_cols()};
   RETURN_IF_ERROR(backend_->RmsNorm(x, *layer.attn_norm, spec_.norm_eps, normed));
   RETURN_IF_ERROR(backend_->Linear(*layer.qkv, normed, layer.qkv_bias.get(), false, qkv));
+  if (layer.q_norm != nullptr) {
+    RETURN_IF_ERROR(backend_->NormHeads(qkv, shape_, *layer.q_norm, *layer.k_norm, spec_.norm_eps));
+  }
   RETURN_IF_ERROR(
       backend_->RopeAndStoreKv(qkv, shape_, *inv_freq_, batch.slices, index, kv_.get()));
   if (observer != nullptr) {
     RETURN_IF_ERROR(backend_->Synchronize());
     observer->OnLayer(index);
   }
-  RETURN_IF_ERROR(backend_->Attention(qkv, shape_, batch.slices, index, kv_.get(), mix));
+  RETURN_IF_ERROR(
+      backend_->Attention(qkv, shape_, layer.rule, batch.slices, index, kv_.get(), mix));
   return backend_->Linear(*layer.o, mix, layer.o_bias.get(), true, x);
 }
 

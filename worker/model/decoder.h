@@ -18,8 +18,8 @@ namespace tandem {
 // A tied lm_head is the embedding.
 using FindWeight = absl::FunctionRef<absl::StatusOr<WeightView>(absl::string_view name, int layer)>;
 
-// A pre-norm transformer: one forward pass over any spec of the Llama family. q, k and v are one
-// matrix, gate and up another; a tied embedding is packed once.
+// A pre-norm transformer: one forward pass over any spec of families.h. q, k and v are one matrix,
+// gate and up another; a tied embedding is packed once.
 //   life    the weights are copied into the backend: files may be closed after Load. The backend
 //           outlives this.
 //   errors  of Load: InvalidArgument that names the weight; ResourceExhausted without memory.
@@ -53,6 +53,8 @@ class Decoder final : public Model {
     std::unique_ptr<Vector> attn_norm, ffn_norm;
     std::unique_ptr<Matrix> qkv, o, gate_up, down;
     std::unique_ptr<Vector> qkv_bias, o_bias, gate_up_bias, down_bias;  // null: none
+    std::unique_ptr<Vector> q_norm, k_norm;                             // null: none
+    AttentionRule rule;
   };
   // Activations of one pass, [max_rows, ...] each; logits are [max_logit_rows, vocab].
   struct Buffers {
@@ -69,6 +71,7 @@ class Decoder final : public Model {
   absl::Status Attend(const Batch& batch, uint32_t index, LayerObserver* observer);
   absl::Status FeedForward(const Layer& layer, int64_t rows);
   absl::Status ComputeLogits(const Batch& batch);
+  AttentionRule RuleOf(int layer) const;
   int64_t q_cols() const { return int64_t{spec_.q_heads} * spec_.head_dim; }
 
   const ModelSpec spec_;

@@ -12,17 +12,19 @@ namespace tandem {
 namespace {
 
 // clang-format off
-constexpr WeightRule kLlamaWeights[] = {
+constexpr WeightRule kWeights[] = {
     {"embed",      "model.embed_tokens.weight",                      "token_embd.weight",         Extent::kVocab, Extent::kDim},
     {"attn_norm",  "model.layers.{}.input_layernorm.weight",         "blk.{}.attn_norm.weight",   Extent::kOne,   Extent::kDim},
-    {"q",          "model.layers.{}.self_attn.q_proj.weight",        "blk.{}.attn_q.weight",      Extent::kQ,     Extent::kDim, Presence::kAlways,        GgufRows::kRopePairs},
-    {"k",          "model.layers.{}.self_attn.k_proj.weight",        "blk.{}.attn_k.weight",      Extent::kKv,    Extent::kDim, Presence::kAlways,        GgufRows::kRopePairs},
+    {"q",          "model.layers.{}.self_attn.q_proj.weight",        "blk.{}.attn_q.weight",      Extent::kQ,     Extent::kDim, Presence::kAlways,  Rotated::kYes},
+    {"k",          "model.layers.{}.self_attn.k_proj.weight",        "blk.{}.attn_k.weight",      Extent::kKv,    Extent::kDim, Presence::kAlways,  Rotated::kYes},
     {"v",          "model.layers.{}.self_attn.v_proj.weight",        "blk.{}.attn_v.weight",      Extent::kKv,    Extent::kDim},
     {"o",          "model.layers.{}.self_attn.o_proj.weight",        "blk.{}.attn_output.weight", Extent::kDim,   Extent::kQ},
-    {"q_bias",     "model.layers.{}.self_attn.q_proj.bias",          "blk.{}.attn_q.bias",        Extent::kOne,   Extent::kQ,   Presence::kAttentionBias, GgufRows::kRopePairs},
-    {"k_bias",     "model.layers.{}.self_attn.k_proj.bias",          "blk.{}.attn_k.bias",        Extent::kOne,   Extent::kKv,  Presence::kAttentionBias, GgufRows::kRopePairs},
-    {"v_bias",     "model.layers.{}.self_attn.v_proj.bias",          "blk.{}.attn_v.bias",        Extent::kOne,   Extent::kKv,  Presence::kAttentionBias},
-    {"o_bias",     "model.layers.{}.self_attn.o_proj.bias",          "blk.{}.attn_output.bias",   Extent::kOne,   Extent::kDim, Presence::kAttentionBias},
+    {"q_bias",     "model.layers.{}.self_attn.q_proj.bias",          "blk.{}.attn_q.bias",        Extent::kOne,   Extent::kQ,   Presence::kQkvBias, Rotated::kYes},
+    {"k_bias",     "model.layers.{}.self_attn.k_proj.bias",          "blk.{}.attn_k.bias",        Extent::kOne,   Extent::kKv,  Presence::kQkvBias, Rotated::kYes},
+    {"v_bias",     "model.layers.{}.self_attn.v_proj.bias",          "blk.{}.attn_v.bias",        Extent::kOne,   Extent::kKv,  Presence::kQkvBias},
+    {"o_bias",     "model.layers.{}.self_attn.o_proj.bias",          "blk.{}.attn_output.bias",   Extent::kOne,   Extent::kDim, Presence::kOBias},
+    {"q_norm",     "model.layers.{}.self_attn.q_norm.weight",        "blk.{}.attn_q_norm.weight", Extent::kOne,   Extent::kHead, Presence::kQkNorm},
+    {"k_norm",     "model.layers.{}.self_attn.k_norm.weight",        "blk.{}.attn_k_norm.weight", Extent::kOne,   Extent::kHead, Presence::kQkNorm},
     {"ffn_norm",   "model.layers.{}.post_attention_layernorm.weight", "blk.{}.ffn_norm.weight",   Extent::kOne,   Extent::kDim},
     {"gate",       "model.layers.{}.mlp.gate_proj.weight",           "blk.{}.ffn_gate.weight",    Extent::kFfn,   Extent::kDim},
     {"up",         "model.layers.{}.mlp.up_proj.weight",             "blk.{}.ffn_up.weight",      Extent::kFfn,   Extent::kDim},
@@ -33,11 +35,33 @@ constexpr WeightRule kLlamaWeights[] = {
     {"final_norm", "model.norm.weight",                              "output_norm.weight",        Extent::kOne,   Extent::kDim},
     {"lm_head",    "lm_head.weight",                                 "output.weight",             Extent::kVocab, Extent::kDim, Presence::kUntied},
 };
+// clang-format on
 
 constexpr Family kFamilies[] = {
-    {"llama", "LlamaForCausalLM", "llama", kLlamaWeights},
+    {.name = "llama",
+     .hf_architecture = "LlamaForCausalLM",
+     .gguf_architecture = "llama",
+     .weights = kWeights,
+     .gguf_rope_pairs = true,
+     .max_context_default = 2048},
+    {.name = "qwen2",
+     .hf_architecture = "Qwen2ForCausalLM",
+     .gguf_architecture = "qwen2",
+     .weights = kWeights,
+     .attention_bias = AttentionBias::kQkv,
+     .windows = true,
+     .kv_heads_default = 32,
+     .max_context_default = 32768},
+    {.name = "qwen3",
+     .hf_architecture = "Qwen3ForCausalLM",
+     .gguf_architecture = "qwen3",
+     .weights = kWeights,
+     .qk_norm = true,
+     .windows = true,
+     .head_dim_default = 128,
+     .kv_heads_default = 32,
+     .max_context_default = 32768},
 };
-// clang-format on
 
 absl::StatusOr<const Family*> Find(absl::string_view architecture,
                                    absl::string_view Family::* column) {
@@ -62,7 +86,7 @@ absl::Status CheckRange(absl::string_view field, int64_t value, int64_t max) {
 absl::Status CheckAngles(const RopeSpec& rope, int32_t max_context) {
   constexpr double kMaxAngle = 1 << 20;  // worker/backend/cpu/rope_table.h
   double divisor = 1;
-  if (rope.scaling == RopeScaling::kLinear || rope.scaling == RopeScaling::kLlama3) {
+  if (rope.scaling != RopeScaling::kNone && rope.scaling != RopeScaling::kDivisors) {
     divisor = std::min(1.0, rope.factor);
   }
   for (const float one : rope.divisors) divisor = std::min(divisor, double{one});
@@ -74,7 +98,9 @@ absl::Status CheckAngles(const RopeSpec& rope, int32_t max_context) {
 }
 
 absl::Status CheckRope(const RopeSpec& rope, int32_t head_dim) {
-  const double positive[] = {rope.theta, rope.factor, rope.low_freq_factor, rope.high_freq_factor};
+  const double positive[] = {
+      rope.theta,     rope.factor,    rope.low_freq_factor, rope.high_freq_factor,
+      rope.beta_fast, rope.beta_slow, rope.magnitude};
   for (const double value : positive) {
     if (std::isfinite(value) && value > 0) continue;
     return absl::InvalidArgumentError(
@@ -85,6 +111,12 @@ absl::Status CheckRope(const RopeSpec& rope, int32_t head_dim) {
     return absl::InvalidArgumentError(
         "rope: llama3 scaling needs original_max_position_embeddings >= 1 and "
         "high_freq_factor > low_freq_factor");
+  }
+  if (rope.scaling == RopeScaling::kYarn &&
+      (rope.original_context < 1 || rope.theta <= 1 || rope.beta_fast < rope.beta_slow)) {
+    return absl::InvalidArgumentError(
+        "rope: yarn scaling needs original_max_position_embeddings >= 1, a theta above 1 and "
+        "beta_fast >= beta_slow");
   }
   if (rope.scaling != RopeScaling::kDivisors) return absl::OkStatus();
   if (rope.divisors.size() * 2 != head_dim) {
@@ -121,6 +153,8 @@ int64_t ExtentOf(const ModelSpec& spec, Extent extent) {
       return int64_t{spec.q_heads} * spec.head_dim;
     case Extent::kKv:
       return int64_t{spec.kv_heads} * spec.head_dim;
+    case Extent::kHead:
+      return spec.head_dim;
     case Extent::kFfn:
       return spec.ffn_dim;
   }
@@ -131,8 +165,12 @@ bool HasWeight(const ModelSpec& spec, const WeightRule& rule) {
   switch (rule.presence) {
     case Presence::kAlways:
       return true;
-    case Presence::kAttentionBias:
-      return spec.attention_bias;
+    case Presence::kQkvBias:
+      return spec.qkv_bias;
+    case Presence::kOBias:
+      return spec.o_bias;
+    case Presence::kQkNorm:
+      return spec.qk_norm;
     case Presence::kMlpBias:
       return spec.mlp_bias;
     case Presence::kUntied:
@@ -141,8 +179,14 @@ bool HasWeight(const ModelSpec& spec, const WeightRule& rule) {
   return false;
 }
 
+int32_t ScaledContext(const RopeSpec& rope) {
+  if (rope.scaling != RopeScaling::kYarn) return 0;
+  const double stretched = rope.factor * rope.original_context;
+  return stretched >= 1 && stretched <= 0x1p30 ? static_cast<int32_t>(stretched) : 0;
+}
+
 absl::Status CheckSpec(const ModelSpec& spec) {
-  RETURN_IF_ERROR(CheckRange("layers", spec.layers, 1024));
+  RETURN_IF_ERROR(CheckRange("layers", spec.layers, kLayersMax));
   RETURN_IF_ERROR(CheckRange("hidden size", spec.dim, 1 << 20));
   RETURN_IF_ERROR(CheckRange("attention heads", spec.q_heads, 4096));
   RETURN_IF_ERROR(CheckRange("key/value heads", spec.kv_heads, spec.q_heads));
@@ -160,6 +204,13 @@ absl::Status CheckSpec(const ModelSpec& spec) {
   }
   if (!std::isfinite(spec.norm_eps) || spec.norm_eps < 0 || spec.norm_eps > 1) {
     return absl::InvalidArgumentError(absl::StrCat("norm epsilon ", spec.norm_eps));
+  }
+  if (!spec.windows.empty() && spec.windows.size() != spec.layers) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("sliding windows of ", spec.windows.size(), " layers, want ", spec.layers));
+  }
+  for (const int32_t window : spec.windows) {
+    if (window < 0) return absl::InvalidArgumentError(absl::StrCat("a sliding window of ", window));
   }
   for (const int32_t id : spec.eos_ids) {
     if (id < 0 || id >= spec.vocab) {

@@ -1,6 +1,7 @@
 #include "worker/model/gguf_config.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <string>
 
@@ -56,6 +57,7 @@ absl::Status CheckSupported(const Gguf& gguf, const Keys& keys, const ModelSpec&
     int32_t only;
   } fixed[] = {{"rope.dimension_count", spec.head_dim},
                {"attention.value_length", spec.head_dim},
+               {"attention.sliding_window", 0},
                {"expert_count", 0}};
   for (const auto& [key, only] : fixed) {
     ASSIGN_OR_RETURN(const int32_t found, gguf.metadata.IntOr(keys.At(key), only));
@@ -77,26 +79,47 @@ absl::StatusOr<std::vector<float>> ReadDivisors(const TensorInfo& tensor) {
   return divisors;
 }
 
-absl::StatusOr<RopeSpec> ReadRope(const Gguf& gguf, const Keys& keys) {
+// As llama.cpp reads it: rotations grow with the factor, and "attn_factor" multiplies that.
+absl::Status ReadYarn(const Gguf& gguf, const Keys& keys, int32_t max_context, RopeSpec& rope) {
+  const auto number = [&](absl::string_view key, double fallback) {
+    return gguf.metadata.NumberOr(keys.At(key), fallback);
+  };
+  ASSIGN_OR_RETURN(rope.factor, number("rope.scaling.factor", 1));
+  ASSIGN_OR_RETURN(
+      rope.original_context,
+      gguf.metadata.IntOr(keys.At("rope.scaling.original_context_length"), max_context));
+  ASSIGN_OR_RETURN(rope.beta_fast, number("rope.scaling.yarn_beta_fast", rope.beta_fast));
+  ASSIGN_OR_RETURN(rope.beta_slow, number("rope.scaling.yarn_beta_slow", rope.beta_slow));
+  ASSIGN_OR_RETURN(const double multiplier, number("rope.scaling.attn_factor", 1));
+  rope.magnitude = multiplier * (rope.factor <= 1 ? 1 : 0.1 * std::log(rope.factor) + 1);
+  rope.scaling = RopeScaling::kYarn;
+  return absl::OkStatus();
+}
+
+absl::StatusOr<RopeSpec> ReadRope(const Gguf& gguf, const Keys& keys, int32_t max_context) {
   RopeSpec rope;
   ASSIGN_OR_RETURN(rope.theta, gguf.metadata.NumberOr(keys.At("rope.freq_base"), rope.theta));
   ASSIGN_OR_RETURN(const auto type, gguf.metadata.StringOr(keys.At("rope.scaling.type"), "none"));
-  if (type != "none" && type != "linear") {
-    return absl::UnimplementedError(absl::StrCat("metadata ", keys.At("rope.scaling.type"), " = \"",
-                                                 type, "\" is not supported; supported: none, ",
-                                                 "linear, and frequencies in rope_freqs.weight"));
+  if (type != "none" && type != "linear" && type != "yarn") {
+    return absl::UnimplementedError(
+        absl::StrCat("metadata ", keys.At("rope.scaling.type"), " = \"", type,
+                     "\" is not supported; supported: none, ",
+                     "linear, yarn, and frequencies in rope_freqs.weight"));
   }
   ASSIGN_OR_RETURN(const double older, gguf.metadata.NumberOr(keys.At("rope.scale_linear"), 1));
   ASSIGN_OR_RETURN(const double factor,
                    gguf.metadata.NumberOr(keys.At("rope.scaling.factor"), older));
-  if (type == "linear" || factor != 1) {
+  if (type == "yarn") {
+    RETURN_IF_ERROR(ReadYarn(gguf, keys, max_context, rope));
+  } else if (type == "linear" || factor != 1) {
     rope.scaling = RopeScaling::kLinear;
     rope.factor = factor;
   }
   const TensorInfo* divisors = FindTensor(gguf, "rope_freqs.weight");
   if (divisors == nullptr) return rope;
   if (rope.scaling != RopeScaling::kNone) {
-    return absl::UnimplementedError("linear rope scaling together with rope_freqs.weight");
+    return absl::UnimplementedError(
+        absl::StrCat("rope scaling \"", type, "\" together with rope_freqs.weight"));
   }
   rope.scaling = RopeScaling::kDivisors;
   ASSIGN_OR_RETURN(rope.divisors, ReadDivisors(*divisors));
@@ -137,8 +160,12 @@ absl::StatusOr<ModelSpec> ParseGgufConfig(const Gguf& gguf) {
   }
   ASSIGN_OR_RETURN(const double eps, gguf.metadata.NumberOr(eps_key, 0));
   spec.norm_eps = static_cast<float>(eps);
-  ASSIGN_OR_RETURN(spec.rope, ReadRope(gguf, keys));
-  spec.attention_bias = FindTensor(gguf, "blk.0.attn_q.bias") != nullptr;
+  ASSIGN_OR_RETURN(spec.rope, ReadRope(gguf, keys, spec.max_context));
+  spec.max_context = std::max(spec.max_context, ScaledContext(spec.rope));
+  spec.qkv_bias = family->attention_bias == AttentionBias::kQkv ||
+                  FindTensor(gguf, "blk.0.attn_q.bias") != nullptr;
+  spec.o_bias = FindTensor(gguf, "blk.0.attn_output.bias") != nullptr;
+  spec.qk_norm = family->qk_norm;
   spec.mlp_bias = FindTensor(gguf, "blk.0.ffn_gate.bias") != nullptr;
   spec.tied_embeddings = FindTensor(gguf, "output.weight") == nullptr;
   RETURN_IF_ERROR(ReadTokenIds(gguf.metadata, spec));

@@ -1,5 +1,6 @@
 #include "worker/model/rope.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numbers>
 
@@ -18,6 +19,28 @@ double Llama3(const RopeSpec& rope, double frequency) {
   return (1 - kept) * frequency / rope.factor + kept * frequency;
 }
 
+// The pair of a head, not a whole number, that turns `turns` times within the original context.
+double PairThatTurns(const RopeSpec& rope, int32_t head_dim, double turns) {
+  const double wavelength = rope.original_context / turns;  // tokens
+  return head_dim * std::log(wavelength / (2 * std::numbers::pi)) / (2 * std::log(rope.theta));
+}
+
+// Pairs up to `low` keep their frequency, those from `high` on are divided by the factor, and
+// between the two the frequency is interpolated.
+double Yarn(const RopeSpec& rope, int32_t head_dim, int32_t pair, double frequency) {
+  double low = PairThatTurns(rope, head_dim, rope.beta_fast);
+  double high = PairThatTurns(rope, head_dim, rope.beta_slow);
+  if (rope.truncate) {
+    low = std::floor(low);
+    high = std::ceil(high);
+  }
+  low = std::max(low, 0.0);
+  high = std::min(high, head_dim - 1.0);
+  if (low == high) high += 0.001;
+  const double divided = std::clamp((pair - low) / (high - low), 0.0, 1.0);
+  return divided * frequency / rope.factor + (1 - divided) * frequency;
+}
+
 }  // namespace
 
 std::vector<float> RopeFrequencies(const RopeSpec& rope, int32_t head_dim) {
@@ -32,6 +55,9 @@ std::vector<float> RopeFrequencies(const RopeSpec& rope, int32_t head_dim) {
         break;
       case RopeScaling::kLlama3:
         frequency = Llama3(rope, frequency);
+        break;
+      case RopeScaling::kYarn:
+        frequency = Yarn(rope, head_dim, i, frequency);
         break;
       case RopeScaling::kDivisors:
         frequency /= rope.divisors[i];

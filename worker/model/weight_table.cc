@@ -111,7 +111,8 @@ absl::StatusOr<WeightTable> WeightTable::Bind(const ModelSpec& spec, const Famil
         continue;
       }
       ASSIGN_OR_RETURN(WeightView view, CheckedView(spec, rule, found->second));
-      if (format == ModelFormat::kGguf && rule.gguf_rows == GgufRows::kRopePairs) {
+      const bool pairs = format == ModelFormat::kGguf && family.gguf_rope_pairs;
+      if (pairs && rule.rotated == Rotated::kYes) {
         view.row_order = RopePairOrder(view.rows == 1 ? view.cols : view.rows, spec.head_dim);
         if (view.rows == 1) view = table.Reordered(std::move(view));
       }

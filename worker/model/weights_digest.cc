@@ -28,15 +28,33 @@ std::string SpecText(const ModelSpec& spec) {
   const std::string divisors =
       absl::StrJoin(rope.divisors, ",",
                     [&](std::string* out, float value) { absl::StrAppend(out, exact(value)); });
-  return absl::StrJoin(
-      {spec.family, absl::StrCat(spec.layers), absl::StrCat(spec.dim), absl::StrCat(spec.q_heads),
-       absl::StrCat(spec.kv_heads), absl::StrCat(spec.head_dim), absl::StrCat(spec.ffn_dim),
-       absl::StrCat(spec.vocab), exact(spec.norm_eps), exact(rope.theta),
-       absl::StrCat(static_cast<int>(rope.scaling)), exact(rope.factor),
-       exact(rope.low_freq_factor), exact(rope.high_freq_factor),
-       absl::StrCat(rope.original_context), divisors, absl::StrCat(spec.attention_bias),
-       absl::StrCat(spec.mlp_bias), absl::StrCat(spec.tied_embeddings)},
-      " ");
+  return absl::StrJoin({spec.family,
+                        absl::StrCat(spec.layers),
+                        absl::StrCat(spec.dim),
+                        absl::StrCat(spec.q_heads),
+                        absl::StrCat(spec.kv_heads),
+                        absl::StrCat(spec.head_dim),
+                        absl::StrCat(spec.ffn_dim),
+                        absl::StrCat(spec.vocab),
+                        exact(spec.norm_eps),
+                        exact(rope.theta),
+                        absl::StrCat(static_cast<int>(rope.scaling)),
+                        exact(rope.factor),
+                        exact(rope.low_freq_factor),
+                        exact(rope.high_freq_factor),
+                        absl::StrCat(rope.original_context),
+                        exact(rope.beta_fast),
+                        exact(rope.beta_slow),
+                        absl::StrCat(rope.truncate),
+                        exact(rope.magnitude),
+                        divisors,
+                        absl::StrCat(spec.qkv_bias),
+                        absl::StrCat(spec.o_bias),
+                        absl::StrCat(spec.qk_norm),
+                        absl::StrCat(spec.mlp_bias),
+                        absl::StrCat(spec.tied_embeddings),
+                        absl::StrJoin(spec.windows, ",")},
+                       " ");
 }
 
 std::string WeightText(const NamedWeight& weight) {

@@ -28,9 +28,18 @@ struct Outcome {
 constexpr uint32_t kBlocks = 16;
 constexpr uint32_t kLayer = 1;
 
-class AttentionTest : public ::testing::TestWithParam<AttentionShape> {
+struct AttentionCase {
+  AttentionShape shape;
+  int32_t window = 0;
+};
+
+class AttentionTest : public ::testing::TestWithParam<AttentionCase> {
  protected:
-  const AttentionShape& shape() const { return GetParam(); }
+  const AttentionShape& shape() const { return GetParam().shape; }
+  AttentionRule rule() const {
+    return {.scale = 1 / std::sqrt(static_cast<float>(shape().head_dim)),
+            .window = GetParam().window};
+  }
 
   Sequence Make(int32_t tokens, uint32_t first_block, uint32_t seed) const {
     Sequence sequence{tokens, RandomFloats(int64_t{tokens} * shape().qkv_cols(), seed, 1.5f), {}};
@@ -80,9 +89,9 @@ class AttentionTest : public ::testing::TestWithParam<AttentionShape> {
       const Tensor in{qkv.data(), rows, cols};
       EXPECT_THAT(backend->RopeAndStoreKv(in, shape(), *frequencies, slices, kLayer, kv.get()),
                   IsOk());
-      EXPECT_THAT(
-          backend->Attention(in, shape(), slices, kLayer, kv.get(), {out.data(), rows, out_cols}),
-          IsOk());
+      EXPECT_THAT(backend->Attention(in, shape(), rule(), slices, kLayer, kv.get(),
+                                     {out.data(), rows, out_cols}),
+                  IsOk());
       EXPECT_THAT(backend->Synchronize(), IsOk());
       for (size_t i = 0; i < slices.size(); ++i) {
         Append(qkv, slices[i], cols, &rotated[owners[i]]);
@@ -163,8 +172,8 @@ TEST_P(AttentionTest, UnfilledSlotsAreNotRead) {
       ASSERT_THAT(backend->RopeAndStoreKv({qkv.data(), 21, cols}, shape(), *frequencies,
                                           {&slice, 1}, kLayer, kv.get()),
                   IsOk());
-      ASSERT_THAT(backend->Attention({qkv.data(), 21, cols}, shape(), {&slice, 1}, kLayer, kv.get(),
-                                     {out.data(), 21, out_cols}),
+      ASSERT_THAT(backend->Attention({qkv.data(), 21, cols}, shape(), rule(), {&slice, 1}, kLayer,
+                                     kv.get(), {out.data(), 21, out_cols}),
                   IsOk());
       outcomes.push_back(out);
     }
@@ -172,14 +181,84 @@ TEST_P(AttentionTest, UnfilledSlotsAreNotRead) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Shapes, AttentionTest,
-                         ::testing::Values(AttentionShape{9, 3, 64}, AttentionShape{4, 4, 8},
-                                           AttentionShape{16, 1, 20}, AttentionShape{10, 2, 80},
-                                           AttentionShape{7, 1, 128}),
-                         [](const auto& info) {
-                           return absl::StrCat("q", info.param.q_heads, "kv", info.param.kv_heads,
-                                               "dim", info.param.head_dim);
-                         });
+// A window hides what lies before it, whatever is there: a block wholly before every row's window
+// is not read, and what else is before it weighs nothing.
+class WindowTest : public AttentionTest {};
+
+TEST_P(WindowTest, TokensBeforeItDoNotMatter) {
+  Sequence sequence = Make(75, 0, 7), other = sequence;
+  const int64_t hidden = (75 - rule().window) * shape().qkv_cols();  // for the last row
+  for (int64_t i = 0; i < hidden; ++i) other.qkv[i] = 3 - other.qkv[i];
+  for (const auto& [name, backend] : AllBackends()) {
+    const size_t last = shape().q_heads * shape().head_dim;
+    const std::vector<float> mixed = Feed(backend.get(), {sequence}, {}).mixed;
+    const std::vector<float> changed = Feed(backend.get(), {other}, {70}).mixed;
+    EXPECT_TRUE(SameBits({changed.end() - last, changed.end()}, {mixed.end() - last, mixed.end()}))
+        << name;
+    EXPECT_FALSE(SameBits({changed.end() - 2 * last, changed.end() - last},
+                          {mixed.end() - 2 * last, mixed.end() - last}))
+        << name << ": the row before sees one of the tokens that differ";
+  }
+}
+
+constexpr AttentionCase kWhole[] = {
+    {{9, 3, 64}}, {{4, 4, 8}}, {{16, 1, 20}}, {{10, 2, 80}}, {{7, 1, 128}}};
+constexpr AttentionCase kWindowed[] = {
+    {{9, 3, 64}, 33}, {{4, 4, 8}, 5}, {{16, 1, 20}, 1}, {{10, 2, 80}, 16}, {{7, 1, 128}, 74}};
+
+std::string NameOfCase(const ::testing::TestParamInfo<AttentionCase>& info) {
+  const AttentionShape& shape = info.param.shape;
+  const int32_t window = info.param.window;
+  return absl::StrCat("q", shape.q_heads, "kv", shape.kv_heads, "dim", shape.head_dim,
+                      window == 0 ? "" : absl::StrCat("window", window));
+}
+
+INSTANTIATE_TEST_SUITE_P(Whole, AttentionTest, ::testing::ValuesIn(kWhole), NameOfCase);
+INSTANTIATE_TEST_SUITE_P(Windowed, AttentionTest, ::testing::ValuesIn(kWindowed), NameOfCase);
+INSTANTIATE_TEST_SUITE_P(Windowed, WindowTest, ::testing::ValuesIn(kWindowed), NameOfCase);
+
+// Heads of a row, normed on their own and in place; v is left alone.
+TEST(NormHeads, EqualsTheNormOfEachHead) {
+  constexpr int64_t kRows = 19;
+  for (const AttentionShape& shape : {AttentionShape{6, 2, 20}, AttentionShape{4, 1, 128}}) {
+    const int64_t cols = shape.qkv_cols(), dim = shape.head_dim;
+    const std::vector<float> qkv = RandomFloats(kRows * cols, 1, 2);
+    for (const auto& [name, backend] : AllBackends()) {
+      auto q_weight = *backend->MakeVector(RandomFloats(dim, 2));
+      auto k_weight = *backend->MakeVector(RandomFloats(dim, 3));
+      std::vector<float> got = qkv, want = qkv;
+      ASSERT_THAT(backend->NormHeads({got.data(), kRows, cols}, shape, *q_weight, *k_weight, 1e-6f),
+                  IsOk());
+      for (int64_t r = 0; r < kRows; ++r) {
+        for (int32_t h = 0; h < shape.q_heads + shape.kv_heads; ++h) {
+          const Vector& weight = h < shape.q_heads ? *q_weight : *k_weight;
+          const int64_t at = r * cols + h * dim;
+          std::vector<float> head(qkv.begin() + at, qkv.begin() + at + dim), normed(dim);
+          ASSERT_THAT(
+              backend->RmsNorm({head.data(), 1, dim}, weight, 1e-6f, {normed.data(), 1, dim}),
+              IsOk());
+          std::copy(normed.begin(), normed.end(), want.begin() + at);
+        }
+      }
+      EXPECT_TRUE(SameBits(got, want)) << name;
+    }
+  }
+}
+
+TEST(NormHeads, IsEqualOnAllSets) {
+  const AttentionShape shape{5, 5, 50};
+  const std::vector<NamedBackend> backends = FastBackends();
+  std::vector<float> first;
+  for (const auto& [name, backend] : backends) {
+    std::vector<float> qkv = RandomFloats(7 * shape.qkv_cols(), 4);
+    auto weight = *backend->MakeVector(RandomFloats(50, 5));
+    ASSERT_THAT(
+        backend->NormHeads({qkv.data(), 7, shape.qkv_cols()}, shape, *weight, *weight, 1e-5f),
+        IsOk());
+    if (first.empty()) first = qkv;
+    EXPECT_TRUE(SameBits(qkv, first)) << name;
+  }
+}
 
 TEST(AttentionArguments, AreRefusedByName) {
   const auto backend = MakeReferenceBackend();
@@ -201,6 +280,16 @@ TEST(AttentionArguments, AreRefusedByName) {
   EXPECT_THAT(call({1, 1, 4}, {0, 2, 0, blocks}, 1), refused("layer 1 of a cache with 1"));
   EXPECT_THAT(call({2, 2, 2}, {0, 2, 0, blocks}, 0), refused("elements, has 2"));
   EXPECT_THAT(call({3, 2, 4}, {0, 2, 0, blocks}, 0), refused("impossible heads: 3 q, 2 kv of 4"));
+  const auto attend = [&](AttentionRule rule) {
+    const SequenceSlice slice{0, 2, 0, blocks};
+    return backend->Attention({data.data(), 2, 12}, {1, 1, 4}, rule, {&slice, 1}, 0, kv.get(),
+                              {out.data(), 2, 4});
+  };
+  EXPECT_THAT(attend({.scale = 0.5f, .window = 1}), IsOk());
+  EXPECT_THAT(attend({.scale = 0.5f, .window = -1}), refused("scale 0.5, window -1"));
+  EXPECT_THAT(attend({.scale = 0}), refused("scale 0, window 0"));
+  EXPECT_THAT(backend->NormHeads({data.data(), 2, 12}, {1, 1, 4}, *frequencies, *frequencies, 0),
+              refused("q_weight must have 4 elements, has 2"));
   KvLayout wrong = backend->KvGeometry(1, 1, 4);
   wrong.version += 1;
   EXPECT_THAT(backend->AllocateKv(wrong, 2), refused("KV layout: version is 2"));

@@ -132,13 +132,17 @@ TEST_P(DecoderTest, TheObserverSeesEachLayersKvInOrder) {
   EXPECT_THAT(watcher.filled, ElementsAre(true, true));
 }
 
-TEST_P(DecoderTest, BiasesAndAnUntiedHeadAreUsed) {
+TEST_P(DecoderTest, EveryOptionOfTheSpecIsUsed) {
   std::vector<std::vector<float>> answers;
-  for (int option = 0; option < 4; ++option) {
+  for (int option = 0; option < 8; ++option) {
     ModelSpec spec = RandomModel::SmallSpec();
-    spec.attention_bias = option == 1;
-    spec.mlp_bias = option == 2;
-    spec.tied_embeddings = option != 3;
+    spec.qkv_bias = option == 1;
+    spec.o_bias = option == 2;
+    spec.mlp_bias = option == 3;
+    spec.tied_embeddings = option != 4;
+    spec.qk_norm = option == 5;
+    if (option == 6) spec.windows = {0, 3};
+    if (option == 7) spec.rope.magnitude = 1.5;
     const RandomModel model(spec);
     const std::unique_ptr<Decoder> decoder = Load(model);
     Sequence sequence(decoder.get(), Blocks({0}));

@@ -39,7 +39,7 @@ TEST_F(DefaultModel, HasTheSpecItWasPublishedWith) {
   EXPECT_EQ(spec.rope.scaling, RopeScaling::kNone);
   EXPECT_FLOAT_EQ(spec.norm_eps, 1e-5f);
   EXPECT_TRUE(spec.tied_embeddings);
-  EXPECT_FALSE(spec.attention_bias);
+  EXPECT_FALSE(spec.qkv_bias);
   EXPECT_EQ(spec.bos_id, 1);
   EXPECT_EQ(spec.pad_id, 2);
   EXPECT_THAT(spec.eos_ids, ElementsAre(2));

@@ -64,12 +64,22 @@ TEST(GgufConfig, CollectsEveryTokenThatEndsAnAnswer) {
   EXPECT_EQ(spec.pad_id, -1);
 }
 
-TEST(GgufConfig, ReadsBothWaysOfScaling) {
+TEST(GgufConfig, ReadsEveryWayOfScaling) {
   GgufWriter linear = Llama();
   linear.Text("llama.rope.scaling.type", "linear").Float("llama.rope.scaling.factor", 4);
   ASSERT_OK_AND_ASSIGN(const ModelSpec spec, SpecOf(linear));
   EXPECT_EQ(spec.rope.scaling, RopeScaling::kLinear);
   EXPECT_EQ(spec.rope.factor, 4);
+  GgufWriter yarn = Llama();
+  yarn.Text("llama.rope.scaling.type", "yarn")
+      .Float("llama.rope.scaling.factor", 4)
+      .Int("llama.rope.scaling.original_context_length", 64)
+      .Float("llama.rope.scaling.attn_factor", 2);
+  ASSERT_OK_AND_ASSIGN(const ModelSpec stretched, SpecOf(yarn));
+  EXPECT_EQ(stretched.rope.scaling, RopeScaling::kYarn);
+  EXPECT_EQ(stretched.rope.original_context, 64);
+  EXPECT_EQ(stretched.max_context, 256);
+  EXPECT_NEAR(stretched.rope.magnitude, 2 * 1.1386294, 1e-6);
   GgufWriter both = linear;
   both.Tensor("rope_freqs.weight", {4}, 0, 0);
   EXPECT_THAT(SpecOf(both, 16), Unsupported("together with rope_freqs.weight"));
@@ -85,13 +95,16 @@ TEST(GgufConfig, ReadsBothWaysOfScaling) {
 }
 
 TEST(GgufConfig, NamesWhatItDoesNotSupport) {
-  EXPECT_THAT(SpecOf(GgufWriter().Text("general.architecture", "mamba")),
-              Unsupported("architecture \"mamba\" is not supported; supported: llama"));
+  EXPECT_THAT(
+      SpecOf(GgufWriter().Text("general.architecture", "mamba")),
+      Unsupported("architecture \"mamba\" is not supported; supported: llama, qwen2, qwen3"));
   EXPECT_THAT(SpecOf(Llama().Int("llama.expert_count", 8)),
               Unsupported("llama.expert_count = 8 is not supported; supported: 0"));
   EXPECT_THAT(SpecOf(Llama().Int("llama.rope.dimension_count", 4)),
               Unsupported("llama.rope.dimension_count = 4 is not supported; supported: 8"));
-  EXPECT_THAT(SpecOf(Llama().Text("llama.rope.scaling.type", "yarn")), Unsupported("\"yarn\""));
+  EXPECT_THAT(SpecOf(Llama().Text("llama.rope.scaling.type", "su")), Unsupported("\"su\""));
+  EXPECT_THAT(SpecOf(Llama().Int("llama.attention.sliding_window", 64)),
+              Unsupported("llama.attention.sliding_window = 64 is not supported; supported: 0"));
 }
 
 TEST(GgufConfig, NamesTheKeyThatIsMissingOrWrong) {

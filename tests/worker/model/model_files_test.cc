@@ -131,12 +131,14 @@ TEST_F(ModelFilesTest, SaysWhichFileIsMissing) {
 
 TEST_F(ModelFilesTest, NamesWhatItDoesNotSupport) {
   EXPECT_THAT(OpenWith({{"architectures", {"MambaForCausalLM"}}}),
-              Unsupported("\"MambaForCausalLM\" is not supported; supported: LlamaForCausalLM"));
+              Unsupported("\"MambaForCausalLM\" is not supported; supported: LlamaForCausalLM, "
+                          "Qwen2ForCausalLM, Qwen3ForCausalLM"));
   EXPECT_THAT(OpenWith({{"hidden_act", "gelu"}}), Unsupported("\"gelu\""));
   EXPECT_THAT(OpenWith({{"quantization_config", {{"quant_method", "gptq"}}}}),
               Unsupported("quantised by \"gptq\""));
-  EXPECT_THAT(OpenWith({{"rope_parameters", {{"rope_type", "yarn"}, {"factor", 4.0}}}}),
-              Unsupported("rope scaling \"yarn\" is not supported; supported: default, linear"));
+  EXPECT_THAT(
+      OpenWith({{"rope_parameters", {{"rope_type", "longrope"}, {"factor", 4.0}}}}),
+      Unsupported("\"longrope\" is not supported; supported: default, linear, llama3, yarn"));
   EXPECT_THAT(OpenWith({{"rope_parameters", {{"partial_rotary_factor", 0.5}}}}),
               Unsupported("partial_rotary_factor"));
 }

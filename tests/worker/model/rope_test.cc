@@ -48,5 +48,29 @@ TEST(RopeFrequencies, Llama3MatchesTheCheckVectors) {
   EXPECT_FLOAT_EQ(heads_of_64[18], 1.94616382e-5f);
 }
 
+// The constants of Qwen3 (factor 4, heads of 128), DeepSeek-V3 (factor 40, 64) and gpt-oss (factor
+// 32, 64, ramp not truncated).
+TEST(RopeFrequencies, YarnMatchesTheCheckVectors) {
+  const std::vector<float> qwen3 = RopeFrequencies(
+      {.theta = 1e6, .scaling = RopeScaling::kYarn, .factor = 4, .original_context = 32768}, 128);
+  EXPECT_EQ(qwen3[23], RopeFrequencies({.theta = 1e6}, 128)[23]);
+  EXPECT_FLOAT_EQ(qwen3[30], 1.06436098e-3f);
+  EXPECT_FLOAT_EQ(qwen3[40], 4.44569853e-5f);
+  const std::vector<float> deepseek =
+      RopeFrequencies({.scaling = RopeScaling::kYarn, .factor = 40, .original_context = 4096}, 64);
+  EXPECT_FLOAT_EQ(deepseek[10], 0.0562341325f);
+  EXPECT_FLOAT_EQ(deepseek[16], 0.0055f);
+  EXPECT_FLOAT_EQ(deepseek[31], 3.33380358e-6f);
+  const std::vector<float> gpt_oss = RopeFrequencies({.theta = 1.5e5,
+                                                      .scaling = RopeScaling::kYarn,
+                                                      .factor = 32,
+                                                      .original_context = 4096,
+                                                      .truncate = false},
+                                                     64);
+  EXPECT_FLOAT_EQ(gpt_oss[9], 0.0317056962f);
+  EXPECT_FLOAT_EQ(gpt_oss[12], 6.79495949e-3f);
+  EXPECT_FLOAT_EQ(gpt_oss[17], 1.29318701e-4f);
+}
+
 }  // namespace
 }  // namespace tandem

@@ -8,6 +8,8 @@
 // Attention of a tile of (row, head) pairs that share their keys and values. Each pair's arithmetic
 // is the same in every tile: scores are one chain over the head's dimensions, the sum of
 // exponentials runs by lane over the blocks in order, and the mix is one chain over the tokens.
+// Tokens before a pair's window have a weight of exactly 0 at the head of these sums, which leaves
+// them at +0: it is the same whether a tile begins with the pair's first block or before it.
 namespace tandem {
 
 template <typename S, int M>
@@ -15,6 +17,7 @@ class AttentionTile {
  public:
   explicit AttentionTile(const AttentionArgs& args)
       : args_(args),
+        first_block_(FirstToken(args.position) / kLanes),
         blocks_((args.position + args.rows + kLanes - 1) / kLanes),
         padded_dim_((args.head_dim + kLanes - 1) / kLanes * kLanes),
         q_(args.scratch),
@@ -39,6 +42,11 @@ class AttentionTile {
 
   int pairs() const { return args_.rows * args_.heads; }
   int64_t TokensOf(int pair) const { return args_.position + pair / args_.heads + 1; }
+  // The first token that a row at `position` sees.
+  int64_t FirstToken(int64_t position) const {
+    const int64_t before = position + 1 - args_.window;
+    return args_.window == 0 || before < 0 ? 0 : before;
+  }
   float* ScoresOf(int64_t block) const { return scores_ + block * M * kLanes; }
   // The block `count` after this one, or the last.
   const float* BlockAfter(int64_t block, int64_t count) const {
@@ -60,7 +68,7 @@ class AttentionTile {
 
   void Score() {
     for (int m = 0; m < M; ++m) max_[m] = S::Set(kNone);
-    int64_t block = 0;
+    int64_t block = first_block_;
     for (; block + kWide <= blocks_; block += kWide) ScoreBlocks<kWide>(block);
     for (; block < blocks_; ++block) ScoreBlocks<1>(block);
   }
@@ -87,6 +95,10 @@ class AttentionTile {
         const int64_t seen = TokensOf(m) - (block + r) * kLanes;
         V score = sums.sum[m][r];
         if (seen < kLanes) score = S::KeepFirst(score, static_cast<int>(seen), kNone);
+        if (args_.window > 0) {
+          const int64_t before = FirstToken(TokensOf(m) - 1) - (block + r) * kLanes;
+          if (before > 0) score = S::DropFirst(score, static_cast<int>(before), kNone);
+        }
         S::Store(ScoresOf(block + r) + m * kLanes, score);
         max_[m] = S::Max(max_[m], score);
       }
@@ -97,7 +109,7 @@ class AttentionTile {
     for (int m = 0; m < pairs(); ++m) {
       const V max = S::Set(S::MaxOf(max_[m]));
       V sum = S::Zero();
-      for (int64_t block = 0; block < blocks_; ++block) {
+      for (int64_t block = first_block_; block < blocks_; ++block) {
         float* const scores = ScoresOf(block) + m * kLanes;
         const V weight = Exp<S>(S::Sub(S::Load(scores), max));
         S::Store(scores, weight);
@@ -118,7 +130,7 @@ class AttentionTile {
   void MixBlocks(int dim, int64_t blocks) {
     Sums<S, M, R> sums;
     sums.Clear();
-    for (int64_t block = 0; block < blocks; ++block) {
+    for (int64_t block = first_block_; block < blocks; ++block) {
       AddTokens<M, R>(block, kLanes, dim, ScoresOf(block), sums);
     }
     sums.Store(mix_ + dim, padded_dim_);
@@ -178,6 +190,7 @@ class AttentionTile {
   }
 
   const AttentionArgs& args_;
+  const int64_t first_block_;  // of those that the first row sees
   const int64_t blocks_;
   const int padded_dim_;
   float* const q_;       // [head_dim][M]

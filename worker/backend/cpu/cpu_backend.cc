@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -71,8 +70,9 @@ struct AttentionPlan {
 
 // Heads that share keys go together, as far as a tile holds them; only when there would be too few
 // pieces for all threads, each head goes alone.
-AttentionPlan PlanAttention(const AttentionShape& shape, absl::Span<const SequenceSlice> slices,
-                            uint32_t layer, BlockMemory* kv, int32_t row_tile, int threads) {
+AttentionPlan PlanAttention(const AttentionShape& shape, const AttentionRule& rule,
+                            absl::Span<const SequenceSlice> slices, uint32_t layer, BlockMemory* kv,
+                            int32_t row_tile, int threads) {
   AttentionPlan plan;
   const int32_t group = shape.q_heads / shape.kv_heads;
   const bool few = static_cast<int64_t>(slices.size()) * shape.kv_heads < threads;
@@ -80,8 +80,9 @@ AttentionPlan PlanAttention(const AttentionShape& shape, absl::Span<const Sequen
     const size_t first_block = plan.blocks.size();
     for (const BlockId block : slice.blocks) plan.blocks.push_back(KvSlice(kv, layer, block).base);
     plan.blocks_max = std::max(plan.blocks_max, slice.blocks.size());
-    plan.cost +=
-        0.1 * slice.rows * (slice.position + 0.5 * slice.rows) * shape.q_heads * shape.head_dim;
+    double seen = slice.position + 0.5 * slice.rows;
+    if (rule.window > 0) seen = std::min<double>(seen, rule.window);
+    plan.cost += 0.1 * slice.rows * seen * shape.q_heads * shape.head_dim;
     const int32_t heads_max = few && slice.rows == 1 ? 1 : std::min(group, row_tile);
     const int32_t rows_max = std::max(1, row_tile / heads_max);
     for (int32_t row = 0; row < slice.rows; row += rows_max) {
@@ -227,6 +228,18 @@ void CpuBackend::DoLinear(const Matrix& w, Tensor x, const Vector* bias, bool ac
   }
 }
 
+void CpuBackend::DoNormHeads(Tensor qkv, const AttentionShape& shape, const Vector& q_weight,
+                             const Vector& k_weight, float eps) {
+  const int32_t heads = shape.q_heads + shape.kv_heads;
+  ForEach(qkv.rows, 0.2 * qkv.rows * heads * shape.head_dim, [&](int64_t i, int) {
+    for (int32_t h = 0; h < heads; ++h) {
+      float* const head = qkv.data + i * qkv.cols + h * shape.head_dim;
+      const Vector& weight = h < shape.q_heads ? q_weight : k_weight;
+      kernels_.rms_norm(head, shape.head_dim, Cast(weight).data(), eps, head);
+    }
+  });
+}
+
 void CpuBackend::DoRopeAndStoreKv(Tensor qkv, const AttentionShape& shape, const Vector& inv_freq,
                                   absl::Span<const SequenceSlice> slices, uint32_t layer,
                                   BlockMemory* kv) {
@@ -246,11 +259,11 @@ void CpuBackend::DoRopeAndStoreKv(Tensor qkv, const AttentionShape& shape, const
   }
 }
 
-void CpuBackend::DoAttention(Tensor qkv, const AttentionShape& shape,
+void CpuBackend::DoAttention(Tensor qkv, const AttentionShape& shape, const AttentionRule& rule,
                              absl::Span<const SequenceSlice> slices, uint32_t layer,
                              BlockMemory* kv, Tensor out) {
   const AttentionPlan plan =
-      PlanAttention(shape, slices, layer, kv, kernels_.row_tile, pool_.threads());
+      PlanAttention(shape, rule, slices, layer, kv, kernels_.row_tile, pool_.threads());
   const size_t scratch_floats = AttentionScratchFloats(plan.blocks_max, shape.head_dim);
   for (Scratch& scratch : scratch_) {
     if (scratch.Get(scratch_floats) == nullptr) return Fault("Attention");
@@ -270,7 +283,8 @@ void CpuBackend::DoAttention(Tensor qkv, const AttentionShape& shape,
                         .key_offset = kv_head * head_floats,
                         .value_offset = (shape.kv_heads + kv_head) * head_floats,
                         .head_dim = shape.head_dim,
-                        .scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim)),
+                        .scale = rule.scale,
+                        .window = rule.window,
                         .out = out.data + row * out.cols + piece.head * shape.head_dim,
                         .out_stride = out.cols,
                         .scratch = scratch_[thread].Get(scratch_floats)});

@@ -43,11 +43,14 @@ class CpuBackend final : public Backend {
   void DoRmsNorm(Tensor x, const Vector& weight, float eps, Tensor out) override;
   void DoLinear(const Matrix& w, Tensor x, const Vector* bias, bool accumulate,
                 Tensor out) override;
+  void DoNormHeads(Tensor qkv, const AttentionShape& shape, const Vector& q_weight,
+                   const Vector& k_weight, float eps) override;
   void DoRopeAndStoreKv(Tensor qkv, const AttentionShape& shape, const Vector& inv_freq,
                         absl::Span<const SequenceSlice> slices, uint32_t layer,
                         BlockMemory* kv) override;
-  void DoAttention(Tensor qkv, const AttentionShape& shape, absl::Span<const SequenceSlice> slices,
-                   uint32_t layer, BlockMemory* kv, Tensor out) override;
+  void DoAttention(Tensor qkv, const AttentionShape& shape, const AttentionRule& rule,
+                   absl::Span<const SequenceSlice> slices, uint32_t layer, BlockMemory* kv,
+                   Tensor out) override;
   void DoSwiGlu(Tensor gate_up, Tensor out) override;
   void DoGatherRows(Tensor x, absl::Span<const int32_t> rows, Tensor out) override;
 

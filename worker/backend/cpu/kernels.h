@@ -49,6 +49,7 @@ struct AttentionArgs {
   size_t value_offset = 0;
   int head_dim = 0;
   float scale = 0;
+  int64_t window = 0;    // tokens that a row sees, its own included; 0: all
   float* out = nullptr;  // as q
   int64_t out_stride = 0;
   float* scratch = nullptr;  // AttentionScratchFloats(...)
@@ -63,6 +64,7 @@ struct CpuKernels {
   // Computes the outputs of panels [first, last).
   void (*linear)(const LinearArgs& args, int64_t first, int64_t last, float* scratch);
   void (*attention)(const AttentionArgs& args);
+  // `out` may be `x`.
   void (*rms_norm)(const float* x, int64_t cols, const float* weight, float eps, float* out);
   void (*swiglu)(const float* gate, const float* up, int64_t cols, float* out);
 };

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -69,6 +70,14 @@ void Rotate(float* head, int32_t head_dim, int64_t position, const std::vector<f
   }
 }
 
+// `out` may be `x`.
+void Norm(const float* x, const std::vector<float>& weight, float eps, float* out) {
+  double squares = 0;
+  for (size_t i = 0; i < weight.size(); ++i) squares += double{x[i]} * x[i];
+  const double scale = 1 / std::sqrt(squares / static_cast<double>(weight.size()) + eps);
+  for (size_t i = 0; i < weight.size(); ++i) out[i] = static_cast<float>(x[i] * scale * weight[i]);
+}
+
 class ReferenceBackend final : public Backend {
  public:
   std::string numerics_class() const override { return "cpu-reference-1"; }
@@ -110,14 +119,17 @@ class ReferenceBackend final : public Backend {
   }
 
   void DoRmsNorm(Tensor x, const Vector& weight, float eps, Tensor out) override {
-    const std::vector<float>& w = ValuesOf(weight);
     for (int64_t r = 0; r < x.rows; ++r) {
-      const float* const in = x.data + r * x.cols;
-      double squares = 0;
-      for (int64_t i = 0; i < x.cols; ++i) squares += double{in[i]} * in[i];
-      const double scale = 1 / std::sqrt(squares / static_cast<double>(x.cols) + eps);
-      for (int64_t i = 0; i < x.cols; ++i) {
-        out.data[r * x.cols + i] = static_cast<float>(in[i] * scale * w[i]);
+      Norm(x.data + r * x.cols, ValuesOf(weight), eps, out.data + r * x.cols);
+    }
+  }
+
+  void DoNormHeads(Tensor qkv, const AttentionShape& shape, const Vector& q_weight,
+                   const Vector& k_weight, float eps) override {
+    for (int64_t r = 0; r < qkv.rows; ++r) {
+      for (int32_t h = 0; h < shape.q_heads + shape.kv_heads; ++h) {
+        float* const head = qkv.data + r * qkv.cols + h * shape.head_dim;
+        Norm(head, ValuesOf(h < shape.q_heads ? q_weight : k_weight), eps, head);
       }
     }
   }
@@ -167,13 +179,14 @@ class ReferenceBackend final : public Backend {
     }
   }
 
-  void DoAttention(Tensor qkv, const AttentionShape& shape, absl::Span<const SequenceSlice> slices,
-                   uint32_t layer, BlockMemory* kv, Tensor out) override {
+  void DoAttention(Tensor qkv, const AttentionShape& shape, const AttentionRule& rule,
+                   absl::Span<const SequenceSlice> slices, uint32_t layer, BlockMemory* kv,
+                   Tensor out) override {
     for (const SequenceSlice& slice : slices) {
       for (int32_t i = 0; i < slice.rows; ++i) {
         const int64_t row = slice.first_row + i;
         for (int32_t h = 0; h < shape.q_heads; ++h) {
-          AttendHead(qkv.data + row * qkv.cols + h * shape.head_dim, shape, slice,
+          AttendHead(qkv.data + row * qkv.cols + h * shape.head_dim, shape, rule, slice,
                      slice.position + i, h / (shape.q_heads / shape.kv_heads), layer, kv,
                      out.data + row * out.cols + h * shape.head_dim);
         }
@@ -181,23 +194,24 @@ class ReferenceBackend final : public Backend {
     }
   }
 
-  static void AttendHead(const float* q, const AttentionShape& shape, const SequenceSlice& sequence,
-                         int32_t position, int32_t kv_head, uint32_t layer, BlockMemory* kv,
-                         float* out) {
+  static void AttendHead(const float* q, const AttentionShape& shape, const AttentionRule& rule,
+                         const SequenceSlice& sequence, int32_t position, int32_t kv_head,
+                         uint32_t layer, BlockMemory* kv, float* out) {
+    const int32_t first = rule.window == 0 ? 0 : std::max(0, position + 1 - rule.window);
     std::vector<double> scores(position + 1);
     double max = -std::numeric_limits<double>::infinity();
-    for (int32_t t = 0; t <= position; ++t) {
+    for (int32_t t = first; t <= position; ++t) {
       const KvSlice slice(kv, layer, sequence.blocks[t / kBlockTokens]);
       const float* const key = slice.Keys(kv_head) + t % kBlockTokens;
       for (int32_t d = 0; d < shape.head_dim; ++d)
         scores[t] += double{q[d]} * key[d * kBlockTokens];
-      scores[t] /= std::sqrt(double{shape.head_dim * 1.0});
+      scores[t] *= double{rule.scale};
       max = std::max(max, scores[t]);
     }
     double sum = 0;
-    for (double& score : scores) sum += score = std::exp(score - max);
+    for (int32_t t = first; t <= position; ++t) sum += scores[t] = std::exp(scores[t] - max);
     std::vector<double> mix(shape.head_dim);
-    for (int32_t t = 0; t <= position; ++t) {
+    for (int32_t t = first; t <= position; ++t) {
       const KvSlice slice(kv, layer, sequence.blocks[t / kBlockTokens]);
       const float* const value = slice.Values(kv_head) + t % kBlockTokens * shape.head_dim;
       for (int32_t d = 0; d < shape.head_dim; ++d) mix[d] += scores[t] * value[d];

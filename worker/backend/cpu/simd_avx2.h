@@ -51,6 +51,11 @@ struct Avx2 {
     return {_mm256_blendv_ps(other, x.lo, _mm256_castsi256_ps(First(n))),
             _mm256_blendv_ps(other, x.hi, _mm256_castsi256_ps(First(n - 8)))};
   }
+  static V DropFirst(V x, int n, float rest) {
+    const __m256 other = _mm256_set1_ps(rest);
+    return {_mm256_blendv_ps(x.lo, other, _mm256_castsi256_ps(First(n))),
+            _mm256_blendv_ps(x.hi, other, _mm256_castsi256_ps(First(n - 8)))};
+  }
   static V PowerOfTwo(V magic, float base) {
     return {PowerOfTwo(magic.lo, base), PowerOfTwo(magic.hi, base)};
   }

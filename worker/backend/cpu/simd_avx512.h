@@ -31,6 +31,7 @@ struct Avx512 {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, Set(limit), _CMP_GE_OQ), y);
   }
   static V KeepFirst(V x, int n, float rest) { return _mm512_mask_mov_ps(Set(rest), First(n), x); }
+  static V DropFirst(V x, int n, float rest) { return _mm512_mask_mov_ps(x, First(n), Set(rest)); }
   static V PowerOfTwo(V magic, float base) {
     const __m512i n = _mm512_sub_epi32(_mm512_castps_si512(magic), _mm512_castps_si512(Set(base)));
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(127)), 23));

@@ -64,6 +64,10 @@ struct Scalar {
   static V KeepFirst(const V& x, int n, float rest) {
     return Each([&](int i) { return i < n ? x.lane[i] : rest; });
   }
+  // The reverse: `rest` in the first n lanes.
+  static V DropFirst(const V& x, int n, float rest) {
+    return Each([&](int i) { return i < n ? rest : x.lane[i]; });
+  }
   // 2^n, where `magic` is base + n with the ulp of base being 1; n in [-126, 127].
   static V PowerOfTwo(const V& magic, float base) {
     return Each([&](int i) { return Float((Bits(magic.lane[i]) - Bits(base) + 127) << 23); });
