@@ -3,10 +3,11 @@
 //   errors  every function that can fail returns a tt_status and, on failure, fills *error with a
 //           message (error may be null; else it must be a zeroed tt_bytes). Nothing unwinds: a
 //           panic becomes TT_PANIC, with its place but not its text, which may quote a prompt.
-//           The tt_stream that one happened in fails every later call; the immutable ones go on
+//           The tt_stream or tt_matcher that one happened in fails every later call; the
+//           immutable ones go on
 //   life    *_free takes null; buffers that Rust filled are freed by tt_bytes_free, tt_ids_free
 //   units   lengths of text are in bytes; (null, 0) is an empty text
-//   threads tt_tokenizer and tt_template are immutable and shared; a tt_stream has one user
+//   threads tt_stream and tt_matcher have one user; all others are immutable and shared
 #include <stddef.h>
 #include <stdint.h>
 #ifdef __cplusplus
@@ -17,7 +18,7 @@ typedef int32_t tt_status;
 enum {
   TT_OK = 0,
   TT_ARGUMENT = -1,  // the caller's mistake: not UTF-8, a null pointer, JSON of the wrong shape
-  TT_PARSE = -2,     // the tokenizer or the template itself is wrong
+  TT_PARSE = -2,     // the tokenizer, the template or the grammar itself is wrong
   TT_TEMPLATE = -3,  // the template failed on this input
   TT_RAISED = -4,    // the template called raise_exception(); the message is its words
   TT_LIMIT = -5,     // too long, too deep or too slow
@@ -93,6 +94,39 @@ typedef struct {
 // look-alike of one in the messages, tools, documents and variables.
 tt_status tt_template_render(const tt_template* chat_template, const tt_tokenizer* tokenizer,
                              const tt_chat* chat, tt_bytes* out, tt_ids* barriers, tt_bytes* error);
+
+typedef struct tt_environment tt_environment;
+typedef struct tt_grammar tt_grammar;
+typedef struct tt_matcher tt_matcher;
+
+enum tt_grammar_kind {
+  TT_JSON_SCHEMA = 0,
+  TT_REGEX = 1,
+  TT_LARK = 2,
+  TT_CHOICE = 3,  // the source is a JSON list of strings
+};
+
+// What grammars need of a tokenizer, which may be freed first. `width` is that of the model's
+// logits: a mask has that many bits.
+tt_status tt_environment_new(const tt_tokenizer* tokenizer, uint32_t width, tt_environment** out,
+                             tt_bytes* error);
+void tt_environment_free(tt_environment* environment);
+// The grammar keeps what it needs of the environment.
+tt_status tt_grammar_compile(const tt_environment* environment, int32_t kind, const uint8_t* source,
+                             size_t len, tt_grammar** out, tt_bytes* error);
+void tt_grammar_free(tt_grammar* grammar);
+// At the start of a sentence; keeps what it needs of the grammar.
+tt_status tt_matcher_new(const tt_grammar* grammar, tt_matcher** out, tt_bytes* error);
+tt_status tt_matcher_fork(const tt_matcher* matcher, tt_matcher** out, tt_bytes* error);
+// Bit i % 32 of words[i / 32] says whether token i may come next; control tokens never may. `len`
+// is width / 32, rounded up. *may_end: the sentence may end here.
+tt_status tt_matcher_mask(tt_matcher* matcher, uint32_t* words, size_t len, int32_t* may_end,
+                          tt_bytes* error);
+// *finished: the sentence is complete and nothing can follow. After an error the matcher is of no
+// use any more.
+tt_status tt_matcher_consume(tt_matcher* matcher, const uint32_t* ids, size_t len,
+                             int32_t* finished, tt_bytes* error);
+void tt_matcher_free(tt_matcher* matcher);
 
 #ifdef __cplusplus
 }

@@ -60,6 +60,10 @@ TEST(RustBoundary, NullHandlesAndPointersAreRefused) {
   size_t size = 0;
   EXPECT_EQ(tt_stream_push(nullptr, 1, &text, &size), TT_ARGUMENT);
   EXPECT_EQ(tt_template_render(nullptr, nullptr, nullptr, nullptr, nullptr, nullptr), TT_ARGUMENT);
+  EXPECT_EQ(tt_grammar_compile(nullptr, TT_REGEX, nullptr, 0, nullptr, nullptr), TT_ARGUMENT);
+  EXPECT_EQ(tt_matcher_new(nullptr, nullptr, nullptr), TT_ARGUMENT);
+  EXPECT_EQ(tt_matcher_mask(nullptr, nullptr, 0, nullptr, nullptr), TT_ARGUMENT);
+  EXPECT_EQ(tt_matcher_consume(nullptr, nullptr, 0, nullptr, nullptr), TT_ARGUMENT);
   const auto tokenizer = MustLoad(ByteLevelJson());
   EXPECT_EQ(
       tt_tokenizer_encode(tokenizer->handle(), nullptr, 3, nullptr, 0, 0, 0, ids.out(), nullptr),
@@ -74,6 +78,9 @@ TEST(RustBoundary, FreeingNothingIsFine) {
   tt_tokenizer_free(nullptr);
   tt_stream_free(nullptr);
   tt_template_free(nullptr);
+  tt_environment_free(nullptr);
+  tt_grammar_free(nullptr);
+  tt_matcher_free(nullptr);
   tt_bytes_free(nullptr);
   tt_ids_free(nullptr);
 }

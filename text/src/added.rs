@@ -145,6 +145,11 @@ impl AddedTokens {
         self.lookalikes.get(&id).is_some_and(|spelling| text == Some(spelling))
     }
 
+    /// Whether `id` is a special token, or looks like one.
+    pub fn is_control(&self, id: u32) -> bool {
+        self.lookalikes.contains_key(&id)
+    }
+
     /// Normalizes `text` and takes the added tokens out of it that are not `plain`.
     pub fn extract(
         &self,

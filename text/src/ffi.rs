@@ -178,6 +178,15 @@ pub unsafe fn view<'a, T>(pointer: *const T, len: usize) -> Outcome<&'a [T]> {
 }
 
 /// # Safety
+/// `pointer` is writable, by this caller alone, for `len` elements.
+pub unsafe fn view_mut<'a, T>(pointer: *mut T, len: usize) -> Outcome<&'a mut [T]> {
+    if pointer.is_null() || len > isize::MAX as usize / std::mem::size_of::<T>() {
+        return fail(Code::Argument, "a null pointer, or a length beyond memory");
+    }
+    Ok(slice::from_raw_parts_mut(pointer, len))
+}
+
+/// # Safety
 /// `pointer` is readable for `len` bytes, or `len` is 0.
 pub unsafe fn text<'a>(pointer: *const u8, len: usize) -> Outcome<&'a str> {
     match std::str::from_utf8(view(pointer, len)?) {

@@ -5,6 +5,7 @@
 mod added;
 mod ffi;
 mod filters;
+mod grammar;
 mod marks;
 mod methods;
 mod python;
@@ -18,8 +19,9 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use ffi::{exclusive, fail, guard, guard_owned, guard_shared, inside, shared, text, view};
-use ffi::{Buffer, Code, Fail, Handle};
+use ffi::{exclusive, fail, guard, guard_owned, guard_shared, inside, shared, text};
+use ffi::{view, view_mut, Buffer, Code, Fail, Handle};
+use grammar::{Environment, Grammar, Sentence};
 use stream::{decode, DecodeOptions, Stream};
 use template::{ChatTemplate, Request};
 use token_table::Kind;
@@ -30,6 +32,9 @@ type Ids = Buffer<u32>;
 type TokenizerHandle = Handle<Tokenizer>;
 type StreamHandle = Handle<Stream>;
 type TemplateHandle = Handle<ChatTemplate>;
+type EnvironmentHandle = Handle<Arc<Environment>>;
+type GrammarHandle = Handle<Grammar>;
+type MatcherHandle = Handle<Sentence>;
 
 fn parse_error(error: impl ToString) -> Fail {
     Fail { code: Code::Parse, message: error.to_string() }
@@ -284,4 +289,103 @@ pub unsafe extern "C" fn tt_template_render(
         barriers.fill(rendered.barriers);
         Ok(())
     })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn tt_environment_new(
+    tokenizer: *const TokenizerHandle,
+    width: u32,
+    out: *mut *mut EnvironmentHandle,
+    error: *mut Bytes,
+) -> i32 {
+    guard_shared(tokenizer, error, |tokenizer| {
+        let environment = Environment::new(tokenizer, width).map_err(parse_error)?;
+        *exclusive(out)? = Handle::into_raw(Arc::new(environment));
+        Ok(())
+    })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn tt_environment_free(environment: *mut EnvironmentHandle) {
+    ffi::free(environment);
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn tt_grammar_compile(
+    environment: *const EnvironmentHandle,
+    kind: i32,
+    source: *const u8,
+    len: usize,
+    out: *mut *mut GrammarHandle,
+    error: *mut Bytes,
+) -> i32 {
+    guard_shared(environment, error, |environment| {
+        let kind = grammar::Kind::from_raw(kind)?;
+        let grammar = Grammar::compile(environment, kind, text(source, len)?)?;
+        *exclusive(out)? = Handle::into_raw(grammar);
+        Ok(())
+    })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn tt_grammar_free(grammar: *mut GrammarHandle) {
+    ffi::free(grammar);
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn tt_matcher_new(
+    grammar: *const GrammarHandle,
+    out: *mut *mut MatcherHandle,
+    error: *mut Bytes,
+) -> i32 {
+    guard_shared(grammar, error, |grammar| {
+        *exclusive(out)? = Handle::into_raw(grammar.matcher());
+        Ok(())
+    })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn tt_matcher_fork(
+    matcher: *const MatcherHandle,
+    out: *mut *mut MatcherHandle,
+    error: *mut Bytes,
+) -> i32 {
+    guard_shared(matcher, error, |matcher| {
+        *exclusive(out)? = Handle::into_raw(matcher.fork());
+        Ok(())
+    })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn tt_matcher_mask(
+    matcher: *mut MatcherHandle,
+    words: *mut u32,
+    len: usize,
+    may_end: *mut i32,
+    error: *mut Bytes,
+) -> i32 {
+    guard_owned(matcher, error, |matcher| {
+        *exclusive(may_end)? = i32::from(matcher.mask(view_mut(words, len)?)?);
+        Ok(())
+    })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn tt_matcher_consume(
+    matcher: *mut MatcherHandle,
+    ids: *const u32,
+    len: usize,
+    finished: *mut i32,
+    error: *mut Bytes,
+) -> i32 {
+    guard_owned(matcher, error, |matcher| {
+        matcher.consume(view(ids, len)?)?;
+        *exclusive(finished)? = i32::from(matcher.finished());
+        Ok(())
+    })
+}
+
+#[no_mangle]
+pub unsafe extern "C" fn tt_matcher_free(matcher: *mut MatcherHandle) {
+    ffi::free(matcher);
 }

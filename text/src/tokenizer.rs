@@ -81,6 +81,11 @@ impl Tokenizer {
         self.inner.token_to_id(token)
     }
 
+    /// Whether `id` steers the model and never is text (`added.rs` has the rule).
+    pub fn is_control(&self, id: u32) -> bool {
+        self.added.is_control(id)
+    }
+
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<u32>, Error> {
         if options.parse_special && options.barriers.is_empty() {
             let encoding = self.inner.encode_fast(text, options.add_special)?;
