@@ -80,10 +80,7 @@ absl::Status EngineCore::CheckSubmit(SessionId session, const EngineRequest& req
   if (request.role == Role::kDecode && parts_.receiver == nullptr) {
     return absl::FailedPreconditionError("this worker does not take KV over");
   }
-  if (HandoffTaken(request.role, {request.request_id, request.attempt})) {
-    return absl::AlreadyExistsError(absl::StrCat("a handoff of request ", request.request_id,
-                                                 ", attempt ", request.attempt, ", is here"));
-  }
+  RETURN_IF_ERROR(CheckName(request.role, {request.request_id, request.attempt}));
   const uint64_t blocks = BlocksNeeded(request, limits_.block_tokens);
   if (blocks > parts_.pool->blocks()) {
     return absl::InvalidArgumentError(absl::StrCat(
@@ -128,35 +125,51 @@ Sequence* EngineCore::FindHeld(uint64_t id) {
   return it == held_.end() ? nullptr : it->get();
 }
 
-bool EngineCore::HandoffTaken(Role role, const HandoffKey& key) const {
-  if (role == Role::kUnified) return false;
+absl::Status EngineCore::CheckName(Role role, const HandoffKey& key) const {
+  if (role == Role::kUnified) return absl::OkStatus();
   const auto same = [&](const std::unique_ptr<Sequence>& s) {
     return s->request().role == role && s->state() != SequenceState::kFinished &&
            s->handoff_key() == key;
   };
-  return std::any_of(waiting_.begin(), waiting_.end(), same) ||
-         std::any_of(held_.begin(), held_.end(), same);
+  if (std::none_of(waiting_.begin(), waiting_.end(), same) &&
+      std::none_of(held_.begin(), held_.end(), same)) {
+    return absl::OkStatus();
+  }
+  return absl::AlreadyExistsError(absl::StrCat("a handoff of request ", key.request_id,
+                                               ", attempt ", key.attempt, ", is here"));
 }
 
 void EngineCore::Cancel(SessionId session, uint64_t handle) {
   Sequence* sequence = Find(session, handle);
   if (sequence == nullptr) return;
-  const bool waiting = sequence->state() == SequenceState::kWaiting;
   EndCancelled(*sequence);
-  if (waiting) {
-    std::erase_if(waiting_, [sequence](const auto& s) { return s.get() == sequence; });
-  }
+  Sweep();
 }
 
 void EngineCore::SetPaused(SessionId session, uint64_t handle, bool paused) {
   if (Sequence* sequence = Find(session, handle)) sequence->paused = paused;
 }
 
+absl::Status EngineCore::CheckReassign(const EngineRequest& request, uint32_t attempt) const {
+  if (request.role != Role::kPrefill) {
+    return absl::InternalError("reassigned, but it hands nothing over");
+  }
+  if (attempt <= request.attempt) {
+    return absl::InternalError(absl::StrCat("reassigned as attempt ", attempt, ", but attempt ",
+                                            request.attempt, " is under way"));
+  }
+  return CheckName(request.role, {request.request_id, attempt});
+}
+
 void EngineCore::Reassign(SessionId session, uint64_t handle, uint32_t attempt, std::string peer) {
   Sequence* sequence = Find(session, handle);
-  if (sequence == nullptr || sequence->request().role != Role::kPrefill) return;
-  if (attempt <= sequence->request().attempt) return;
-  if (HandoffTaken(Role::kPrefill, {sequence->request().request_id, attempt})) return;
+  if (sequence == nullptr) return;
+  const EngineRequest& request = sequence->request();
+  if (attempt == request.attempt && peer == request.peer) return;  // said twice
+  if (const absl::Status status = CheckReassign(request, attempt); !status.ok()) {
+    EndWithError(*sequence, status);
+    return Sweep();
+  }
   const bool begun = sequence->state() != SequenceState::kWaiting;
   if (begun) AbandonHandoff(*sequence);
   sequence->Reassign(attempt, std::move(peer));

@@ -68,6 +68,7 @@ class EngineCore {
   // An unknown handle is one that has just ended: these are then ignored.
   void Cancel(SessionId session, uint64_t handle);
   void SetPaused(SessionId session, uint64_t handle, bool paused);
+  // What can't be done ends the request with an error: the other decode worker would wait for it.
   void Reassign(SessionId session, uint64_t handle, uint32_t attempt, std::string peer);
   // Refuses new requests from now on.
   void Drain() { draining_ = true; }
@@ -101,8 +102,10 @@ class EngineCore {
   absl::Status CheckSubmit(SessionId session, const EngineRequest& request) const;
   Sequence* Find(SessionId session, uint64_t handle);
   Sequence* FindHeld(uint64_t id);
-  // Whether another sequence sends or receives under this name, or may still be touched by it.
-  bool HandoffTaken(Role role, const HandoffKey& key) const;
+  // AlreadyExists when another sequence sends or receives under this name, or may still be touched
+  // by it.
+  absl::Status CheckName(Role role, const HandoffKey& key) const;
+  absl::Status CheckReassign(const EngineRequest& request, uint32_t attempt) const;
 
   // core_step.cc: one round.
   void ExpireWaiting(absl::Time now);

@@ -241,7 +241,9 @@ void EngineCore::TakeToken(Sequence& sequence, absl::Span<const float> row) {
 }
 
 void EngineCore::Sweep() {
-  std::erase_if(held_, [](const auto& s) { return s->state() == SequenceState::kFinished; });
+  const auto finished = [](const auto& s) { return s->state() == SequenceState::kFinished; };
+  std::erase_if(held_, finished);
+  std::erase_if(waiting_, finished);
 }
 
 void EngineCore::Flush() {

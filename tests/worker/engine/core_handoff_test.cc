@@ -208,13 +208,59 @@ TEST(EngineHandoff, AReassignedPrefillIsNotComputedAgain) {
     decode.attempt = 1;
     pair.decode.Submit(decode);
     pair.prefill.core->Reassign(CoreHarness::kSession, 1, 1, "alive:1");
-    pair.prefill.core->Reassign(CoreHarness::kSession, 1, 1, "stale:1");
+    pair.prefill.core->Reassign(CoreHarness::kSession, 1, 1, "alive:1");
     pair.RunDry();
     EXPECT_THAT(pair.handoff.peers, ElementsAre("dead:1", "alive:1"));
     EXPECT_EQ(pair.decode.sink->heard[1].token_ids, ExpectedAnswer(request).token_ids);
     EXPECT_TRUE(pair.prefill.sink->heard[1].handoff.has_value());
     pair.ExpectAllFree();
   }
+}
+
+TEST(EngineHandoff, AReassignmentThatCannotBeEndsTheRequestAndSaysWhy) {
+  struct Case {
+    uint32_t turns, attempt;
+    absl::StatusCode code;
+    std::string says;
+  };
+  for (const auto& [turns, attempt, code, says] : std::vector<Case>{
+           {0, 3, absl::StatusCode::kInternal, "as attempt 3, but attempt 3 is under way"},
+           {3, 2, absl::StatusCode::kInternal, "as attempt 2, but attempt 3 is under way"},
+           {0, 4, absl::StatusCode::kAlreadyExists, "request r1, attempt 4, is here"},
+           {3, 4, absl::StatusCode::kAlreadyExists, "request r1, attempt 4, is here"}}) {
+    SCOPED_TRACE(says);
+    CoreHarness h;
+    FakeHandoff handoff(h.model.kv(), h.model.kv());
+    h.Connect(&handoff, nullptr);
+    EngineRequest request = ToyRequest(1, 100, 8);
+    request.role = Role::kPrefill;
+    request.attempt = 3;
+    h.Submit(request);
+    request.handle = 2;
+    request.attempt = 4;
+    h.Submit(request);
+    for (uint32_t i = 0; i < turns; ++i) h.Turn();
+    h.core->Reassign(CoreHarness::kSession, 1, attempt, "other:1");
+    EXPECT_EQ(h.core->load().waiting, turns > 0 ? 0u : 1u);
+    h.Turn();
+    EXPECT_THAT(h.sink->heard[1].error, StatusIs(code, HasSubstr(says)));
+    EXPECT_TRUE(h.sink->heard[2].error.ok());
+    h.core->Cancel(CoreHarness::kSession, 2);
+    handoff.Deliver();
+    h.Turn();
+    EXPECT_EQ(h.pool->free_blocks(), h.pool->blocks());
+    EXPECT_THAT(h.sink->faults, IsEmpty());
+  }
+}
+
+TEST(EngineHandoff, OnlyAPrefillCanBeReassigned) {
+  CoreHarness h;
+  h.Submit(ToyRequest(1, 20, 8));
+  h.core->Reassign(CoreHarness::kSession, 1, 1, "other:1");
+  h.core->Reassign(CoreHarness::kSession, 9, 1, "other:1");  // has ended, for all that is known
+  h.Turn();
+  EXPECT_THAT(h.sink->heard[1].error,
+              StatusIs(absl::StatusCode::kInternal, HasSubstr("hands nothing over")));
 }
 
 TEST(EngineHandoff, ANameIsTakenUntilTheHandoffLetsGoOfTheBlocks) {
