@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
+#include "worker/service/layout_message.h"
 
 namespace tandem {
 namespace {
@@ -80,43 +81,6 @@ absl::StatusOr<CompleteMessage> FromProto(const pb::Complete& message) {
     complete.first_tokens.push_back({token.output_index(), token.token_id(), token.ended()});
   }
   return complete;
-}
-
-pb::KvLayout ToProto(const KvLayout& layout) {
-  pb::KvLayout message;
-  message.set_kv_abi(layout.kv_abi);
-  message.set_dtype(layout.dtype);
-  message.set_block_tokens(layout.block_tokens);
-  message.set_layers(layout.layers);
-  message.set_kv_heads(layout.kv_heads);
-  message.set_head_dim(layout.head_dim);
-  message.set_version(layout.version);
-  message.set_weights_digest(layout.weights_digest);
-  message.set_tokenizer_digest(layout.tokenizer_digest);
-  message.set_numerics_class(layout.numerics_class);
-  message.set_tensor_parallel(layout.tensor_parallel);
-  return message;
-}
-
-absl::StatusOr<KvLayout> FromProto(const pb::KvLayout& message) {
-  RETURN_IF_ERROR(CheckLength("layout.kv_abi", message.kv_abi(), kMaxName));
-  RETURN_IF_ERROR(CheckLength("layout.dtype", message.dtype(), kMaxName));
-  RETURN_IF_ERROR(CheckLength("layout.weights_digest", message.weights_digest(), kMaxName));
-  RETURN_IF_ERROR(CheckLength("layout.tokenizer_digest", message.tokenizer_digest(), kMaxName));
-  RETURN_IF_ERROR(CheckLength("layout.numerics_class", message.numerics_class(), kMaxName));
-  KvLayout layout;
-  layout.kv_abi = message.kv_abi();
-  layout.dtype = message.dtype();
-  layout.block_tokens = message.block_tokens();
-  layout.layers = message.layers();
-  layout.kv_heads = message.kv_heads();
-  layout.head_dim = message.head_dim();
-  layout.version = message.version();
-  layout.weights_digest = message.weights_digest();
-  layout.tokenizer_digest = message.tokenizer_digest();
-  layout.numerics_class = message.numerics_class();
-  layout.tensor_parallel = message.tensor_parallel();
-  return layout;
 }
 
 struct Writer {  // one message into the oneof of the wire

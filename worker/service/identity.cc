@@ -3,7 +3,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "base/block_hash.h"
-#include "worker/service/messages.h"
+#include "worker/service/layout_message.h"
 
 namespace tandem {
 

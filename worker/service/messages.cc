@@ -131,20 +131,4 @@ wv1::Refused ToRefused(uint64_t handle, const absl::Status& status) {
   return refused;
 }
 
-kv::v1::KvLayout ToProto(const KvLayout& layout) {
-  kv::v1::KvLayout out;
-  out.set_kv_abi(layout.kv_abi);
-  out.set_dtype(layout.dtype);
-  out.set_block_tokens(layout.block_tokens);
-  out.set_layers(layout.layers);
-  out.set_kv_heads(layout.kv_heads);
-  out.set_head_dim(layout.head_dim);
-  out.set_version(layout.version);
-  out.set_weights_digest(layout.weights_digest);
-  out.set_tokenizer_digest(layout.tokenizer_digest);
-  out.set_numerics_class(layout.numerics_class);
-  out.set_tensor_parallel(layout.tensor_parallel);
-  return out;
-}
-
 }  // namespace tandem

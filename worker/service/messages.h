@@ -1,5 +1,4 @@
 #pragma once
-#include "tandem/kv/v1/kv.pb.h"
 #include "tandem/worker/v1/worker.pb.h"
 #include "worker/engine/engine.h"
 #include "worker/engine/output.h"
@@ -11,7 +10,6 @@ worker::v1::SequenceStep ToProto(const SequenceOutput& output);
 worker::v1::Load ToProto(const EngineLoad& load);
 worker::v1::Heartbeat ToProto(const EngineProgress& progress);
 worker::v1::Refused ToRefused(uint64_t handle, const absl::Status& status);
-kv::v1::KvLayout ToProto(const KvLayout& layout);
 
 // With ErrorInfo, whose metadata says whether a `retry` is "safe" or "unsafe"; every UNAVAILABLE
 // says when to try again too.

@@ -14,6 +14,7 @@
 #include "tests/support/handoff_ends.h"
 #include "tests/support/memory_blocks.h"
 #include "tests/support/status_matchers.h"
+#include "worker/service/layout_message.h"
 
 // Two workers' handoffs in one process, over real gRPC and tcp on loopback.
 namespace tandem {
@@ -213,18 +214,14 @@ TEST_F(HandoffServiceStranger, GetsAnErrorForBadMessagesOnALink) {
   offer.set_protocol_version(1);
   offer.set_incarnation(3);
   offer.add_transports("tcp");
-  const KvLayout layout = SmallLayout();
-  offer.mutable_layout()->set_kv_abi(layout.kv_abi);
-  offer.mutable_layout()->set_dtype(layout.dtype);
-  offer.mutable_layout()->set_block_tokens(layout.block_tokens);
-  offer.mutable_layout()->set_layers(layout.layers);
-  offer.mutable_layout()->set_kv_heads(layout.kv_heads);
-  offer.mutable_layout()->set_head_dim(layout.head_dim);
-  offer.mutable_layout()->set_version(layout.version);
-  offer.mutable_layout()->set_weights_digest(layout.weights_digest);
-  offer.mutable_layout()->set_tokenizer_digest(layout.tokenizer_digest);
-  offer.mutable_layout()->set_numerics_class(layout.numerics_class);
-  offer.mutable_layout()->set_tensor_parallel(layout.tensor_parallel);
+  KvLayout long_name = SmallLayout();
+  long_name.dtype = std::string(1025, 'f');
+  *offer.mutable_layout() = ToProto(long_name);
+  grpc::ClientContext second;
+  const grpc::Status refused = stub_->Link(&second, offer, &grant);
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(refused.error_message(), HasSubstr("layout.dtype of 1025 bytes"));
+  *offer.mutable_layout() = ToProto(SmallLayout());
   kv::v1::HandoffRequest long_id;
   long_id.mutable_reserve()->mutable_id()->set_request_id(std::string(129, 'r'));
   kv::v1::HandoffRequest no_id;
