@@ -24,13 +24,10 @@ constexpr uint64_t kToFirstPayload = kToFirstFrame + wire::kFrameBytes;
 TEST_F(HandoffTest, AFlippedPayloadBitEndsOneHandoffAndNotTheLink) {
   Start();
   Reroute({.flip_at = kToFirstPayload + 700});
-  HandoffEnd<HandoffSent> sent;
-  HandoffEnd<HandoffReceived> received;
-  Expect({"r", 1}, 8, BlocksFrom(10, 2), received);
-  Begin({"r", 1}, 8, BlocksFrom(0, 2), sent);
-  ComputeAll({"r", 1}, 8, BlocksFrom(0, 2));
-  EXPECT_THAT(received.Wait(), StatusIs(Code::kDataLoss, HasSubstr("digest")));
-  EXPECT_THAT(sent.Wait(), StatusIs(Code::kDataLoss, HasSubstr("digest")));
+  Handoff h;
+  OpenAndCompute(h);
+  EXPECT_THAT(h.received.Wait(), StatusIs(Code::kDataLoss, HasSubstr("digest")));
+  EXPECT_THAT(h.sent.Wait(), StatusIs(Code::kDataLoss, HasSubstr("digest")));
   EXPECT_EQ(receiver_->counters().bad_frames, 1u);
   HandOver({"r", 2}, 2);
   EXPECT_EQ(sender_->counters().links_made, 1u);
@@ -39,13 +36,10 @@ TEST_F(HandoffTest, AFlippedPayloadBitEndsOneHandoffAndNotTheLink) {
 TEST_F(HandoffTest, AFlippedHeaderBitEndsTheLinkAndTheNextOneWorks) {
   Start();
   Reroute({.flip_at = kToFirstFrame + 60});
-  HandoffEnd<HandoffSent> sent;
-  HandoffEnd<HandoffReceived> received;
-  Expect({"r", 1}, 8, BlocksFrom(10, 2), received);
-  Begin({"r", 1}, 8, BlocksFrom(0, 2), sent);
-  ComputeAll({"r", 1}, 8, BlocksFrom(0, 2));
-  EXPECT_THAT(received.Wait(), StatusIs(Code::kUnavailable, HasSubstr("checksum")));
-  EXPECT_THAT(sent.Wait(), AnyOf(StatusIs(Code::kUnavailable), StatusIs(Code::kAborted)));
+  Handoff h;
+  OpenAndCompute(h);
+  EXPECT_THAT(h.received.Wait(), StatusIs(Code::kUnavailable, HasSubstr("checksum")));
+  EXPECT_THAT(h.sent.Wait(), AnyOf(StatusIs(Code::kUnavailable), StatusIs(Code::kAborted)));
   proxy_->SetFaults({});
   HandOver({"r", 2}, 2);
   EXPECT_EQ(sender_->counters().links_made, 2u);
@@ -59,19 +53,15 @@ TEST_F(HandoffTest, ACutAtAnyByteIsToldToBothSidesAndTheNextAttemptWorks) {
   for (uint64_t at = kToFirstFrame + 1; at < all; at += 211) {
     SCOPED_TRACE(at);
     Reroute({.cut_at = at});
-    HandoffEnd<HandoffSent> sent;
-    HandoffEnd<HandoffReceived> received;
-    const HandoffKey key{"r", ++attempt};
-    Expect(key, 8, BlocksFrom(10, 2), received);
-    Begin(key, 8, BlocksFrom(0, 2), sent);
-    ComputeAll(key, 8, BlocksFrom(0, 2));
-    EXPECT_THAT(sent.Wait(), AnyOf(StatusIs(Code::kUnavailable), StatusIs(Code::kAborted)));
-    EXPECT_THAT(received.Wait(), AnyOf(StatusIs(Code::kUnavailable), StatusIs(Code::kAborted)));
+    Handoff h{.key = {"r", ++attempt}};
+    OpenAndCompute(h);
+    EXPECT_THAT(h.sent.Wait(), AnyOf(StatusIs(Code::kUnavailable), StatusIs(Code::kAborted)));
+    EXPECT_THAT(h.received.Wait(), AnyOf(StatusIs(Code::kUnavailable), StatusIs(Code::kAborted)));
     Reroute({});
     ++attempt;
     HandOver({"r", attempt}, attempt);
-    EXPECT_EQ(sent.calls(), 1);
-    EXPECT_EQ(received.calls(), 1);
+    EXPECT_EQ(h.sent.calls(), 1);
+    EXPECT_EQ(h.received.calls(), 1);
     door_.Crash(kDecode);  // so that the next round links anew, through its own proxy
     door_.Register(kDecode, receiver_.get());
   }
@@ -81,13 +71,10 @@ TEST_F(HandoffTest, AStalledNetworkCostsADeadline) {
   receiver_options_.lease = absl::Seconds(10);
   Start();
   Reroute({.stall_at = kToFirstPayload + 100});
-  HandoffEnd<HandoffSent> sent;
-  HandoffEnd<HandoffReceived> received;
-  Expect({"r", 1}, 8, BlocksFrom(10, 2), received);
-  Begin({"r", 1}, 8, BlocksFrom(0, 2), sent);
-  ComputeAll({"r", 1}, 8, BlocksFrom(0, 2));
-  EXPECT_THAT(received.Wait(), StatusIs(Code::kUnavailable, HasSubstr("no progress")));
-  EXPECT_THAT(sent.Wait(), testing::Not(IsOk()));
+  Handoff h;
+  OpenAndCompute(h);
+  EXPECT_THAT(h.received.Wait(), StatusIs(Code::kUnavailable, HasSubstr("no progress")));
+  EXPECT_THAT(h.sent.Wait(), testing::Not(IsOk()));
 }
 
 TEST_F(HandoffTest, APeerForWhichThereIsNoThreadIsUnavailableAndTheNextHandoffWorks) {
@@ -104,15 +91,13 @@ TEST_F(HandoffTest, APeerForWhichThereIsNoThreadIsUnavailableAndTheNextHandoffWo
 
 TEST_F(HandoffTest, AReceiverThatDiesFreesTheSender) {
   Start();
-  HandoffEnd<HandoffSent> sent;
-  HandoffEnd<HandoffReceived> received;
-  Expect({"r", 1}, 8, BlocksFrom(10, 2), received);
-  Begin({"r", 1}, 8, BlocksFrom(0, 2), sent);
-  sender_->LayerReady({"r", 1}, 0, 8);
+  Handoff h;
+  Open(h);
+  sender_->LayerReady(h.key, 0, 8);
   ASSERT_TRUE(Eventually([&] { return receiver_->counters().bytes > 0; }));
   door_.Crash(kDecode);
-  EXPECT_THAT(sent.Wait(), AnyOf(StatusIs(Code::kUnavailable), StatusIs(Code::kAborted)));
-  EXPECT_THAT(received.Wait(), testing::Not(IsOk()));
+  EXPECT_THAT(h.sent.Wait(), AnyOf(StatusIs(Code::kUnavailable), StatusIs(Code::kAborted)));
+  EXPECT_THAT(h.received.Wait(), testing::Not(IsOk()));
 }
 
 // The sender's process freezes: it neither pushes nor renews.
@@ -121,40 +106,33 @@ TEST_F(HandoffTest, ALeaseThatIsNotRenewedEnds) {
     return !std::holds_alternative<ReserveMessage>(message);
   }});
   Start();
-  HandoffEnd<HandoffSent> sent;
-  HandoffEnd<HandoffReceived> received;
-  Expect({"r", 1}, 8, BlocksFrom(10, 2), received);
-  Begin({"r", 1}, 8, BlocksFrom(0, 2), sent);
-  EXPECT_THAT(received.Wait(), StatusIs(Code::kDeadlineExceeded, HasSubstr("lease")));
-  EXPECT_THAT(sent.Wait(), StatusIs(Code::kDeadlineExceeded, HasSubstr("lease")));
+  Handoff h;
+  Open(h);
+  EXPECT_THAT(h.received.Wait(), StatusIs(Code::kDeadlineExceeded, HasSubstr("lease")));
+  EXPECT_THAT(h.sent.Wait(), StatusIs(Code::kDeadlineExceeded, HasSubstr("lease")));
 }
 
 TEST_F(HandoffTest, ALeaseThatIsRenewedLastsAsLongAsThePrefill) {
   Start();
-  HandoffEnd<HandoffSent> sent;
-  HandoffEnd<HandoffReceived> received;
-  Expect({"r", 1}, 8, BlocksFrom(10, 2), received);
-  Begin({"r", 1}, 8, BlocksFrom(0, 2), sent);
+  Handoff h;
+  Open(h);
   const absl::Time start = RealClock()->Now();
   while (RealClock()->Now() - start < 3 * receiver_options_.lease) {
-    ASSERT_EQ(received.calls(), 0);
+    ASSERT_EQ(h.received.calls(), 0);
     absl::SleepFor(absl::Milliseconds(20));
   }
-  ComputeAll({"r", 1}, 8, BlocksFrom(0, 2));
-  EXPECT_THAT(sent.Wait(), IsOk());
-  EXPECT_THAT(received.Wait(), IsOk());
+  ComputeAll(h.key, 8, h.from);
+  EXPECT_THAT(h.sent.Wait(), IsOk());
+  EXPECT_THAT(h.received.Wait(), IsOk());
 }
 
 // A control stream that loses, repeats and swaps messages, many handoffs at a time, some aborted by
 // either side. Nothing hangs, nothing is told twice, blocks are never touched after `done`.
-class Chaos : public HandoffTest, public testing::WithParamInterface<int> {};
-
-struct ChaosHandoff {
-  HandoffKey key;
-  std::vector<BlockId> from, to;
-  HandoffEnd<HandoffSent> sent;
-  HandoffEnd<HandoffReceived> received;
-  bool disturbed = false;
+class Chaos : public HandoffTest, public testing::WithParamInterface<int> {
+ protected:
+  struct ChaosHandoff : Handoff {
+    bool disturbed = false;
+  };
 };
 
 TEST_P(Chaos, EveryHandoffEndsOnceAndAGoodOneIsWhole) {

@@ -152,20 +152,17 @@ TEST_F(HandoffTest, CancelOnOneSideEndsTheOtherAtOnce) {
   Start();
   for (const bool by_sender : {true, false}) {
     SCOPED_TRACE(by_sender);
-    const HandoffKey key{by_sender ? "a" : "b", 1};
-    HandoffEnd<HandoffSent> sent;
-    HandoffEnd<HandoffReceived> received;
-    Expect(key, 8, BlocksFrom(10, 2), received);
-    Begin(key, 8, BlocksFrom(0, 2), sent);
+    Handoff h{.key = {by_sender ? "a" : "b", 1}};
+    Open(h);
     const uint64_t before = receiver_->counters().bytes;
-    sender_->LayerReady(key, 0, 8);
+    sender_->LayerReady(h.key, 0, 8);
     ASSERT_TRUE(Eventually([&] { return receiver_->counters().bytes > before; }));
-    if (by_sender) sender_->Abort(key);
-    if (!by_sender) receiver_->Cancel(key);
-    EXPECT_THAT(sent.Wait(), StatusIs(by_sender ? Code::kCancelled : Code::kAborted));
-    EXPECT_THAT(received.Wait(), StatusIs(by_sender ? Code::kAborted : Code::kCancelled));
-    EXPECT_EQ(sent.calls(), 1);
-    EXPECT_EQ(received.calls(), 1);
+    if (by_sender) sender_->Abort(h.key);
+    if (!by_sender) receiver_->Cancel(h.key);
+    EXPECT_THAT(h.sent.Wait(), StatusIs(by_sender ? Code::kCancelled : Code::kAborted));
+    EXPECT_THAT(h.received.Wait(), StatusIs(by_sender ? Code::kAborted : Code::kCancelled));
+    EXPECT_EQ(h.sent.calls(), 1);
+    EXPECT_EQ(h.received.calls(), 1);
   }
   EXPECT_EQ(sender_->counters().links_made, 1u) << "the link outlives its handoffs";
 }
@@ -214,18 +211,16 @@ TEST_F(HandoffTest, TheEngineIsNotToldWhileABlockIsStillWritten) {
   Gate gate;
   decode_.on_slice = [&](uint32_t, BlockId) { gate.Pass(); };
   Start();
-  HandoffEnd<HandoffSent> sent;
-  HandoffEnd<HandoffReceived> received;
-  Expect({"r", 1}, 8, BlocksFrom(10, 2), received);
-  Begin({"r", 1}, 8, BlocksFrom(0, 2), sent);
+  Handoff h;
+  Open(h);
   gate.Close();
-  sender_->LayerReady({"r", 1}, 0, 8);
+  sender_->LayerReady(h.key, 0, 8);
   ASSERT_TRUE(Eventually([&] { return gate.HasWaiter(); }));
-  receiver_->Cancel({"r", 1});
-  EXPECT_THAT(sent.Wait(), StatusIs(Code::kAborted)) << "the sender need not wait";
-  EXPECT_EQ(received.calls(), 0);
+  receiver_->Cancel(h.key);
+  EXPECT_THAT(h.sent.Wait(), StatusIs(Code::kAborted)) << "the sender need not wait";
+  EXPECT_EQ(h.received.calls(), 0);
   gate.Open();
-  EXPECT_THAT(received.Wait(), StatusIs(Code::kCancelled));
+  EXPECT_THAT(h.received.Wait(), StatusIs(Code::kCancelled));
 }
 
 // Several times: whether the copy or the receiver's thread ends first is a matter of chance.
@@ -234,20 +229,18 @@ TEST_F(HandoffTest, AReceiverThatEndsWhileABlockIsWrittenStillTellsTheEngine) {
   decode_.on_slice = [&](uint32_t, BlockId) { gate.Pass(); };
   for (int round = 0; round < 5; ++round) {
     Start();
-    HandoffEnd<HandoffSent> sent;
-    HandoffEnd<HandoffReceived> received;
-    Expect({"r", 1}, 8, BlocksFrom(10, 2), received);
-    Begin({"r", 1}, 8, BlocksFrom(0, 2), sent);
+    Handoff h;
+    Open(h);
     gate.Close();
-    sender_->LayerReady({"r", 1}, 0, 8);
+    sender_->LayerReady(h.key, 0, 8);
     ASSERT_TRUE(Eventually([&] { return gate.HasWaiter(); }));
     std::thread end([this] { receiver_.reset(); });
-    EXPECT_THAT(sent.Wait(), testing::Not(IsOk())) << "the receiver is about to end";
-    EXPECT_EQ(received.calls(), 0);
+    EXPECT_THAT(h.sent.Wait(), testing::Not(IsOk())) << "the receiver is about to end";
+    EXPECT_EQ(h.received.calls(), 0);
     gate.Open();
     end.join();
-    ASSERT_EQ(received.calls(), 1);
-    EXPECT_THAT(received.Wait(), StatusIs(Code::kCancelled, HasSubstr("shutting down")));
+    ASSERT_EQ(h.received.calls(), 1);
+    EXPECT_THAT(h.received.Wait(), StatusIs(Code::kCancelled, HasSubstr("shutting down")));
     Stop();
   }
 }
@@ -256,18 +249,16 @@ TEST_F(HandoffTest, TheEngineIsNotToldWhileABlockIsStillRead) {
   Gate gate;
   prefill_.on_slice = [&](uint32_t, BlockId) { gate.Pass(); };
   Start();
-  HandoffEnd<HandoffSent> sent;
-  HandoffEnd<HandoffReceived> received;
-  Expect({"r", 1}, 8, BlocksFrom(10, 2), received);
-  Begin({"r", 1}, 8, BlocksFrom(0, 2), sent);
+  Handoff h;
+  Open(h);
   gate.Close();
-  sender_->LayerReady({"r", 1}, 0, 8);
+  sender_->LayerReady(h.key, 0, 8);
   ASSERT_TRUE(Eventually([&] { return gate.HasWaiter(); }));
-  sender_->Abort({"r", 1});
-  EXPECT_THAT(received.Wait(), StatusIs(Code::kAborted)) << "the receiver need not wait";
-  EXPECT_EQ(sent.calls(), 0);
+  sender_->Abort(h.key);
+  EXPECT_THAT(h.received.Wait(), StatusIs(Code::kAborted)) << "the receiver need not wait";
+  EXPECT_EQ(h.sent.calls(), 0);
   gate.Open();
-  EXPECT_THAT(sent.Wait(), StatusIs(Code::kCancelled));
+  EXPECT_THAT(h.sent.Wait(), StatusIs(Code::kCancelled));
 }
 
 TEST_F(HandoffTest, LateFramesAreDiscarded) {
@@ -326,19 +317,17 @@ TEST_F(HandoffTest, EndingASideEndsItsHandoffsOnce) {
   for (const bool sender_first : {true, false}) {
     SCOPED_TRACE(sender_first);
     Start();
-    HandoffEnd<HandoffSent> sent;
-    HandoffEnd<HandoffReceived> received;
-    Expect({"r", 1}, 8, BlocksFrom(10, 2), received);
-    Begin({"r", 1}, 8, BlocksFrom(0, 2), sent);
-    sender_->LayerReady({"r", 1}, 0, 8);
+    Handoff h;
+    Open(h);
+    sender_->LayerReady(h.key, 0, 8);
     ASSERT_TRUE(Eventually([&] { return receiver_->counters().bytes > 0; }));
     if (sender_first) sender_.reset();
     if (!sender_first) door_.Crash(kDecode), receiver_.reset();
-    EXPECT_THAT(sent.Wait(), testing::Not(IsOk()));
-    EXPECT_THAT(received.Wait(), testing::Not(IsOk()));
+    EXPECT_THAT(h.sent.Wait(), testing::Not(IsOk()));
+    EXPECT_THAT(h.received.Wait(), testing::Not(IsOk()));
     Stop();
-    EXPECT_EQ(sent.calls(), 1);
-    EXPECT_EQ(received.calls(), 1);
+    EXPECT_EQ(h.sent.calls(), 1);
+    EXPECT_EQ(h.received.calls(), 1);
   }
 }
 

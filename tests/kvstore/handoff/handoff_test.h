@@ -103,16 +103,30 @@ class HandoffTest : public testing::Test {
       }
     }
   }
+  // One prompt and where it goes.
+  struct Handoff {
+    HandoffKey key{"r", 1};
+    uint32_t tokens = 8;
+    std::vector<BlockId> from = BlocksFrom(0, 2), to = BlocksFrom(10, 2);
+    HandoffEnd<HandoffSent> sent{};
+    HandoffEnd<HandoffReceived> received{};
+  };
+  // Expected at the one side, begun at the other.
+  void Open(Handoff& h) {
+    Expect(h.key, h.tokens, h.to, h.received);
+    Begin(h.key, h.tokens, h.from, h.sent);
+  }
+  void OpenAndCompute(Handoff& h, uint32_t salt = 1) {
+    Open(h);
+    ComputeAll(h.key, h.tokens, h.from, salt);
+  }
   // A handoff from start to end, which must succeed.
   void HandOver(const HandoffKey& key, uint32_t salt) {
-    HandoffEnd<HandoffSent> sent;
-    HandoffEnd<HandoffReceived> received;
-    Expect(key, 8, BlocksFrom(40, 2), received);
-    Begin(key, 8, BlocksFrom(50, 2), sent);
-    ComputeAll(key, 8, BlocksFrom(50, 2), salt);
-    ASSERT_THAT(sent.Wait(), IsOk());
-    ASSERT_THAT(received.Wait(), IsOk());
-    ExpectSameBytes(BlocksFrom(50, 2), BlocksFrom(40, 2));
+    Handoff h{.key = key, .from = BlocksFrom(50, 2), .to = BlocksFrom(40, 2)};
+    OpenAndCompute(h, salt);
+    ASSERT_THAT(h.sent.Wait(), IsOk());
+    ASSERT_THAT(h.received.Wait(), IsOk());
+    ExpectSameBytes(h.from, h.to);
   }
 
   SenderOptions sender_options_;

@@ -14,8 +14,6 @@ using Code = absl::StatusCode;
 
 class QueueTest : public HandoffTest {
  protected:
-  static constexpr uint32_t kTokens = 8;
-
   QueueTest() {
     receiver_options_.park = absl::Milliseconds(100);  // two renewals
     door_.SetFaults({.drop_to_receiver = [this](const ToReceiver& message) {
@@ -23,12 +21,13 @@ class QueueTest : public HandoffTest {
       return false;
     }});
   }
+  ~QueueTest() override { Stop(); }
   void Announce(absl::Duration deadline = absl::Seconds(10)) {
-    receiver_->Announce(key_, In(deadline));
+    receiver_->Announce(h_.key, In(deadline));
   }
   void BeginAndCompute() {
-    Begin(key_, kTokens, from_, sent_);
-    ComputeAll(key_, kTokens, from_);
+    Begin(h_.key, h_.tokens, h_.from, h_.sent);
+    ComputeAll(h_.key, h_.tokens, h_.from);
   }
   // The sender has asked `times` more; it asks every 50 ms.
   void AwaitReserves(int times) {
@@ -36,17 +35,14 @@ class QueueTest : public HandoffTest {
     ASSERT_TRUE(Eventually([&] { return reserves_ >= before + times; }));
   }
   void ExpectAndFinish() {
-    EXPECT_EQ(sent_.calls(), 0);
-    Expect(key_, kTokens, to_, received_);
-    EXPECT_THAT(sent_.Wait(), IsOk());
-    EXPECT_THAT(received_.Wait(), IsOk());
-    ExpectSameBytes(from_, to_);
+    EXPECT_EQ(h_.sent.calls(), 0);
+    Expect(h_.key, h_.tokens, h_.to, h_.received);
+    EXPECT_THAT(h_.sent.Wait(), IsOk());
+    EXPECT_THAT(h_.received.Wait(), IsOk());
+    ExpectSameBytes(h_.from, h_.to);
   }
 
-  const HandoffKey key_{"r", 1};
-  const std::vector<BlockId> from_ = BlocksFrom(0, 2), to_ = BlocksFrom(10, 2);
-  HandoffEnd<HandoffSent> sent_;
-  HandoffEnd<HandoffReceived> received_;
+  Handoff h_;
   std::atomic<int> reserves_{0};
 };
 
@@ -74,25 +70,25 @@ TEST_F(QueueTest, LeavingTheQueueTellsTheSenderThatThereWasNoRoom) {
   Announce();
   BeginAndCompute();
   AwaitReserves(3);
-  receiver_->Cancel(key_);
-  EXPECT_THAT(sent_.Wait(), StatusIs(Code::kUnavailable, HasSubstr("left the decode worker's")));
-  Expect(key_, kTokens, to_, received_);
-  EXPECT_THAT(received_.Wait(), StatusIs(Code::kCancelled)) << "at once: the sender is gone";
+  receiver_->Cancel(h_.key);
+  EXPECT_THAT(h_.sent.Wait(), StatusIs(Code::kUnavailable, HasSubstr("left the decode worker's")));
+  Expect(h_.key, h_.tokens, h_.to, h_.received);
+  EXPECT_THAT(h_.received.Wait(), StatusIs(Code::kCancelled)) << "at once: the sender is gone";
 }
 
 TEST_F(QueueTest, ASenderThatAsksAfterThatHearsTheSame) {
   Start();
   Announce();
-  receiver_->Cancel(key_);
+  receiver_->Cancel(h_.key);
   BeginAndCompute();
-  EXPECT_THAT(sent_.Wait(), StatusIs(Code::kUnavailable, HasSubstr("left the decode worker's")));
+  EXPECT_THAT(h_.sent.Wait(), StatusIs(Code::kUnavailable, HasSubstr("left the decode worker's")));
 }
 
 TEST_F(QueueTest, TheRequestsDeadlineEndsTheWaiting) {
   Start();
   Announce(absl::Milliseconds(250));
   BeginAndCompute();
-  EXPECT_THAT(sent_.Wait(),
+  EXPECT_THAT(h_.sent.Wait(),
               StatusIs(Code::kDeadlineExceeded, HasSubstr("never left the decode worker's queue")));
 }
 
@@ -101,8 +97,8 @@ TEST_F(QueueTest, ANewerAttemptInTheQueueEndsTheOlderOne) {
   Announce();
   BeginAndCompute();
   AwaitReserves(1);
-  receiver_->Announce({key_.request_id, 2}, In(absl::Seconds(10)));
-  EXPECT_THAT(sent_.Wait(), StatusIs(Code::kAborted, HasSubstr("the attempt is over")));
+  receiver_->Announce({h_.key.request_id, 2}, In(absl::Seconds(10)));
+  EXPECT_THAT(h_.sent.Wait(), StatusIs(Code::kAborted, HasSubstr("the attempt is over")));
 }
 
 TEST_F(QueueTest, ALinkThatBreaksMeanwhileCostsNothing) {
@@ -122,11 +118,11 @@ TEST_F(QueueTest, ASenderThatGivesUpIsToldToTheEngineOnceItExpects) {
   Announce();
   BeginAndCompute();
   AwaitReserves(1);
-  sender_->Abort(key_);
-  ASSERT_THAT(sent_.Wait(), StatusIs(Code::kCancelled));
-  Expect(key_, kTokens, to_, received_);
-  EXPECT_THAT(received_.Wait(), StatusIs(Code::kAborted));
-  EXPECT_EQ(received_.calls(), 1);
+  sender_->Abort(h_.key);
+  ASSERT_THAT(h_.sent.Wait(), StatusIs(Code::kCancelled));
+  Expect(h_.key, h_.tokens, h_.to, h_.received);
+  EXPECT_THAT(h_.received.Wait(), StatusIs(Code::kAborted));
+  EXPECT_EQ(h_.received.calls(), 1);
 }
 
 }  // namespace
