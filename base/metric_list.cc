@@ -88,10 +88,11 @@ RouterMetrics::RouterMetrics(MetricRegistry* registry)
                            "output. Anything but 0 is a bug.",
                            {})
               .With({})),
-      workers(registry->NewGauge(
-          "tandem_workers",
-          "Workers that the router knows. `state` is connected, draining or unreachable.",
-          {"role", "state"})) {}
+      workers(registry->NewGauge("tandem_workers",
+                                 "Workers that the router knows. `state` is connected, draining, "
+                                 "stuck (it speaks, but its "
+                                 "engine does not move) or unreachable.",
+                                 {"role", "state"})) {}
 
 WorkerMetrics::WorkerMetrics(MetricRegistry* registry)
     : requests_waiting(registry->NewGauge("tandem_worker_requests_waiting",

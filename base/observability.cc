@@ -24,14 +24,27 @@ HttpResponse HealthPage(const std::function<absl::Status()>& alive) {
 
 }  // namespace
 
-void Readiness::Block(const std::string& part, const std::string& reason) {
+void Readiness::Tell() {
+  if (follower_ != nullptr) follower_(reasons_.empty());
+}
+
+bool Readiness::Block(const std::string& part, const std::string& reason) {
   MutexLock lock(&mu_);
-  reasons_[part] = reason;
+  const bool was_ready = reasons_.insert_or_assign(part, reason).second;
+  Tell();
+  return was_ready;
+}
+
+void Readiness::Follow(std::function<void(bool ready)> follower) {
+  MutexLock lock(&mu_);
+  follower_ = std::move(follower);
+  Tell();
 }
 
 void Readiness::Clear(const std::string& part) {
   MutexLock lock(&mu_);
   reasons_.erase(part);
+  Tell();
 }
 
 std::map<std::string, std::string> Readiness::reasons() const {

@@ -16,13 +16,19 @@ namespace tandem {
 //   threads any
 class Readiness {
  public:
-  // `part` is not ready because of `reason`, which is shown: no client's text.
-  void Block(const std::string& part, const std::string& reason) ABSL_LOCKS_EXCLUDED(mu_);
+  // `part` is not ready because of `reason`, which is shown: no client's text. True if it was.
+  bool Block(const std::string& part, const std::string& reason) ABSL_LOCKS_EXCLUDED(mu_);
   void Clear(const std::string& part) ABSL_LOCKS_EXCLUDED(mu_);
   std::map<std::string, std::string> reasons() const ABSL_LOCKS_EXCLUDED(mu_);  // empty: ready
+  // Calls `follower` (none: null) now and whenever a part is blocked or cleared, in that order. It
+  // must not wait, nor call back.
+  void Follow(std::function<void(bool ready)> follower) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
+  void Tell() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
   mutable Mutex mu_;
+  std::function<void(bool ready)> follower_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, std::string> reasons_ ABSL_GUARDED_BY(mu_);
 };
 

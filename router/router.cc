@@ -1,7 +1,6 @@
 #include "router/router.h"
 
 #include <algorithm>
-#include <atomic>
 #include <map>
 #include <thread>
 #include <utility>
@@ -35,6 +34,7 @@ absl::Duration ToAbsl(const google::protobuf::Duration& duration) {
 
 std::string StateLabel(WorkerState state) {
   if (state == WorkerState::kReady) return "connected";
+  if (state == WorkerState::kStuck) return "stuck";
   return state == WorkerState::kDraining ? "draining" : "unreachable";
 }
 
@@ -78,7 +78,6 @@ struct Router::Parts {
   std::unique_ptr<GrpcServer> server;
   std::unique_ptr<HttpServer> observability;
 
-  std::atomic<bool> draining = false;
   Mutex mu;
   CondVar wake;
   bool stopping ABSL_GUARDED_BY(mu) = false;
@@ -92,6 +91,7 @@ WorkerTable::Options Router::Parts::WorkersOptions() {
   options.channel = {config.worker_tls(), "worker_tls", kMaxWorkerMessage};
   options.session.incarnation = NewIncarnation();
   options.session.silence = {ToAbsl(config.heartbeat().interval()), config.heartbeat().missed()};
+  options.session.stuck_after = ToAbsl(config.heartbeat().stuck_after());
   options.session.clock = clock;
   options.session.on_change = [this] { models.Refresh(); };
   options.tick = kTick;
@@ -136,6 +136,7 @@ absl::Status Router::Parts::Start() {
                                  .max_message_bytes = config.limits().max_request_bytes(),
                                  .max_buffer_bytes =
                                      kMinBufferBytes + 2 * config.limits().max_inflight_bytes()}));
+  readiness.Follow([this](bool ready) { server->SetServing(ready); });
   ASSIGN_OR_RETURN(observability,
                    ServeObservability(config.observability().listen(), &registry, &readiness));
   models.Start();
@@ -145,7 +146,6 @@ absl::Status Router::Parts::Start() {
 }
 
 void Router::Parts::OnModels(bool servable) {
-  server->SetServing(servable && !draining);
   if (servable) {
     readiness.Clear("models");
   } else {
@@ -179,6 +179,7 @@ void Router::Parts::Stop() {
   wake.NotifyAll();
   if (ticker.joinable()) ticker.join();
   models.Stop();
+  readiness.Follow(nullptr);
   if (server != nullptr) server->Shutdown(kCutOff);
   prompts.reset();  // what still waits there belongs to calls that have ended
   workers.Stop();
@@ -207,9 +208,7 @@ void Router::Drain() {
   const absl::Duration patience = ToAbsl(parts_->config.drain_timeout());
   LogInfo("draining", {{"requests", parts_->calls.size()}, {"timeout", patience}});
   parts_->calls.StopAccepting();
-  parts_->draining = true;
   parts_->readiness.Block("drain", "the router is stopping");
-  parts_->server->SetServing(false);
   if (!parts_->calls.WaitUntilEmpty(patience)) {
     LogWarning("requests are cut off", {{"requests", parts_->calls.size()}});
     parts_->calls.FailAll(Stopping());

@@ -11,8 +11,6 @@ namespace tandem {
 namespace {
 
 constexpr size_t kMaxMessageBytes = 64 << 20;  // prompt log-probabilities of a long prompt
-// A step aims at a quarter of a second; an engine this late hangs.
-constexpr absl::Duration kStuckAfter = absl::Seconds(60);
 constexpr absl::Duration kShutdownGrace = absl::Seconds(2);
 
 absl::Duration ToDuration(const google::protobuf::Duration& duration) {
@@ -81,11 +79,15 @@ absl::Status Worker::StartObservability() {
 absl::Status Worker::Alive() const {
   const Engine* engine = watched_;
   if (engine == nullptr) return absl::OkStatus();
-  const EngineProgress progress = engine->progress();
-  if (progress.age < kStuckAfter) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat("the engine has not finished step ",
-                                          progress.step_number + 1, " for ",
-                                          absl::FormatDuration(progress.age)));
+  return CheckProgress(engine->progress(), 2 * ToDuration(config_.heartbeat().stuck_after()));
+}
+
+void Worker::WatchEngine() {
+  const absl::Status moves =
+      CheckProgress(engine_->progress(), ToDuration(config_.heartbeat().stuck_after()));
+  if (moves.ok()) return readiness_.Clear("engine");
+  const std::string why(moves.message());
+  if (readiness_.Block("engine", why)) LogError("the engine is stuck", {{"why", why}});
 }
 
 absl::Status Worker::StartEngine() {
@@ -155,6 +157,7 @@ absl::Status Worker::StartServer() {
   options.on_beat = [this] {
     const SenderCounters sent = handoffs_->sent();
     metrics_.links.Set(handoffs_->received().links + sent.links_made - sent.links_lost);
+    WatchEngine();
   };
   service_ = std::make_unique<SessionService>(std::move(options));
   ASSIGN_OR_RETURN(server_, GrpcServer::Start(config_.server(),
@@ -164,7 +167,7 @@ absl::Status Worker::StartServer() {
   if (!config_.kv().advertise_host().empty()) peers.host = config_.kv().advertise_host();
   RETURN_IF_ERROR(CheckReachable(peers));
   service_->Open(peers.ToString());
-  server_->SetServing(true);
+  readiness_.Follow([server = server_.get()](bool ready) { server->SetServing(ready); });
   return absl::OkStatus();
 }
 
@@ -176,7 +179,6 @@ std::map<std::string, std::string> Worker::addresses() const {
 
 void Worker::Drain() {
   readiness_.Block("worker", "it is stopping");
-  server_->SetServing(false);
   engine_->Drain();
   if (!engine_->WaitDrained(ToDuration(config_.drain_timeout()))) {
     const EngineLoad load = engine_->load();
@@ -186,6 +188,7 @@ void Worker::Drain() {
 
 Worker::~Worker() {
   http_.reset();
+  readiness_.Follow(nullptr);
   if (service_ != nullptr) service_->EndSessions(absl::UnavailableError("this worker is stopping"));
   if (server_ != nullptr) server_->Shutdown(kShutdownGrace);
   if (engine_ != nullptr) engine_->Stop();

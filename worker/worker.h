@@ -38,6 +38,7 @@ class Worker {
   absl::Status StartEngine();
   absl::Status StartServer();
   absl::Status Alive() const;
+  void WatchEngine();
   worker::v1::WorkerInfo Info() const;
 
   const config::v1::WorkerConfig config_;

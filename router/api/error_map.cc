@@ -61,6 +61,7 @@ grpc::Status ToClient(const absl::Status& status, const std::string& request_id)
 }
 
 absl::Status WorkerLost(const absl::Status& why) {
+  if (DetailOf<google::rpc::ErrorInfo>(why)) return why;
   return WithReason(absl::UnavailableError(why.message()), "WORKER_LOST", {{"retry", "safe"}});
 }
 

@@ -14,8 +14,8 @@ namespace tandem {
 grpc::Status ToClient(const absl::Status& status, const std::string& request_id);
 
 // The errors of the router itself, with their reasons.
-absl::Status WorkerLost(const absl::Status& why);                   // WORKER_LOST: a retry is safe
-absl::Status TooManyRequests(size_t running, size_t limit);         // ROUTER_FULL
+absl::Status WorkerLost(const absl::Status& why);            // WORKER_LOST, if it says no other
+absl::Status TooManyRequests(size_t running, size_t limit);  // ROUTER_FULL
 absl::Status TooManyBytes(size_t held, size_t more, size_t limit);  // ROUTER_FULL
 absl::Status PromptQueueFull();                                     // ROUTER_FULL
 absl::Status Stopping();                                            // STOPPING

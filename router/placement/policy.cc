@@ -34,6 +34,8 @@ absl::string_view StateName(WorkerState state) {
       return "ready";
     case WorkerState::kDraining:
       return "draining";
+    case WorkerState::kStuck:
+      return "stuck";
     case WorkerState::kLost:
       return "lost";
     case WorkerState::kIncompatible:

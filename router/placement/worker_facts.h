@@ -12,6 +12,7 @@ enum class WorkerState {
   kConnecting,  // no hello yet
   kReady,
   kDraining,      // finishes what runs, accepts nothing new
+  kStuck,         // speaks, but its engine has not moved for too long
   kLost,          // the session broke; a new one is tried after a pause
   kIncompatible,  // its hello can't be used; `detail` says why
 };

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "absl/strings/str_cat.h"
+#include "base/engine_progress.h"
 #include "base/grpc_status.h"
 #include "base/log.h"
 #include "router/placement/worker_hello.h"
@@ -17,7 +18,8 @@ namespace wv1 = worker::v1;
 
 constexpr absl::Duration kStopWait = absl::Seconds(10);
 constexpr absl::Duration kPing =
-    absl::Milliseconds(900);  // and up to a tick: every second at least
+    absl::Milliseconds(900);                           // and up to a tick: every second at least
+constexpr uint64_t kLongestAgeMs = uint64_t{1} << 40;  // taken from a peer
 constexpr char kRetired[] = "no name leads to it any more";
 
 // Half to all of `pause`, so that routers do not reconnect in step.
@@ -165,9 +167,10 @@ void WorkerSession::OnMessage(const WorkerStream* from, const wv1::SessionRespon
       return OnStep(message.step());
     case wv1::SessionResponse::kLoad:
       return OnLoad(message.load());
-    case wv1::SessionResponse::kKvEvents:   // placement does not follow caches yet
-    case wv1::SessionResponse::kHeartbeat:  // being heard is all it is for
-    case wv1::SessionResponse::kPong:
+    case wv1::SessionResponse::kHeartbeat:
+      return OnHeartbeat(from, message.heartbeat());
+    case wv1::SessionResponse::kKvEvents:  // placement does not follow caches yet
+    case wv1::SessionResponse::kPong:      // being heard is all it is for
     case wv1::SessionResponse::MESSAGE_NOT_SET:
       return;
   }
@@ -184,6 +187,8 @@ void WorkerSession::OnHello(const WorkerStream* from, const wv1::WorkerInfo& hel
     MutexLock lock(&mu_);
     if (stream_.get() != from) return;  // dropped since its message was let in
     facts_ = std::make_shared<WorkerFacts>(*std::move(facts));
+    draining_ = false;
+    progress_ = absl::OkStatus();
     backoff_ = options_.min_backoff;
   }
   options_.on_change();
@@ -197,12 +202,56 @@ void WorkerSession::OnLoad(const wv1::Load& load) {
     for (auto& [handle, leg] : legs_) {
       if (leg.accepted) charged_tokens_ -= std::exchange(leg.charge, 0);
     }
-    const WorkerState state = load.draining() ? WorkerState::kDraining : WorkerState::kReady;
-    const WorkerState was = facts_->state;
-    changed = state != was && (was == WorkerState::kReady || was == WorkerState::kDraining);
-    if (changed) SetState(state, load.draining() ? "the worker is stopping" : "");
+    draining_ = load.draining();
+    changed = Judge();
   }
   if (changed) options_.on_change();
+}
+
+bool WorkerSession::Judge() {
+  const WorkerState was = facts_->state;
+  if (was != WorkerState::kReady && was != WorkerState::kDraining && was != WorkerState::kStuck) {
+    return false;
+  }
+  WorkerState state = draining_ ? WorkerState::kDraining : WorkerState::kReady;
+  if (!progress_.ok()) state = WorkerState::kStuck;
+  if (state == was) return false;
+  const absl::string_view draining = draining_ ? "the worker is stopping" : "";
+  SetState(state, std::string(progress_.ok() ? draining : progress_.message()));
+  return true;
+}
+
+void WorkerSession::OnHeartbeat(const WorkerStream* from, const wv1::Heartbeat& heartbeat) {
+  const int64_t age_ms = static_cast<int64_t>(std::min(heartbeat.engine_age_ms(), kLongestAgeMs));
+  const absl::Status progress =
+      CheckProgress({heartbeat.step_number(), absl::Milliseconds(age_ms)}, options_.stuck_after);
+  Legs legs;
+  bool changed = false;
+  {
+    MutexLock lock(&mu_);
+    if (stream_.get() != from) return;
+    progress_ = progress;
+    changed = Judge();
+    if (facts_->state == WorkerState::kStuck) {
+      legs = std::exchange(legs_, {});
+      charged_tokens_ = 0;
+    }
+  }
+  if (!changed) return;
+  if (progress.ok()) {
+    LogInfo("worker moves again", {{"worker", options_.address}});
+  } else {
+    LogWarning("worker is stuck", {{"worker", options_.address}, {"why", progress}});
+  }
+  const absl::Status why =
+      WithReason(absl::UnavailableError(
+                     absl::StrCat("worker ", options_.address, " is stuck: ", progress.message())),
+                 "WORKER_STUCK", {{"retry", "safe"}});
+  for (auto& [handle, leg] : legs) {
+    SendCancel(handle);
+    leg.sink->OnLost(why);
+  }
+  options_.on_change();
 }
 
 absl::StatusOr<uint64_t> WorkerSession::Submit(wv1::Submit submit, uint64_t charge,
@@ -245,7 +294,10 @@ void WorkerSession::Leave(uint64_t handle, bool cancel) {
     MutexLock lock(&mu_);
     leg = TakeLeg(handle);
   }
-  if (leg.sink == nullptr || !cancel) return;
+  if (leg.sink != nullptr && cancel) SendCancel(handle);
+}
+
+void WorkerSession::SendCancel(uint64_t handle) {
   wv1::SessionRequest request;
   request.mutable_cancel()->set_handle(handle);
   SendControl(std::move(request));

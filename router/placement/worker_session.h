@@ -24,7 +24,8 @@ class LegSink {
   virtual ~LegSink() = default;
   virtual void OnAccepted(uint32_t cached_tokens) = 0;
   virtual void OnStep(const worker::v1::SequenceStep& step) = 0;
-  // Nothing more comes from this leg: the worker refused it (`why` is the worker's) or was lost.
+  // Nothing more comes from this leg: the worker refused it (`why` is the worker's), or was lost or
+  // got stuck.
   virtual void OnRefused(absl::Status why) = 0;
   virtual void OnLost(absl::Status why) = 0;
 };
@@ -42,7 +43,8 @@ class WorkerSession final : public WorkerStream::Listener,
     std::string address;                     // host:port
     std::shared_ptr<grpc::Channel> channel;  // to that address
     Incarnation incarnation{};
-    Silence::Options silence;                              // after which a worker is taken for dead
+    Silence::Options silence;                        // after which a worker is taken for dead
+    absl::Duration stuck_after = absl::Seconds(30);  // without a step, for an engine with work
     absl::Duration min_backoff = absl::Milliseconds(100);  // pause before the second connection
     absl::Duration max_backoff = absl::Seconds(5);
     size_t max_queued_bytes = 64 << 20;  // messages that wait to be written
@@ -94,9 +96,15 @@ class WorkerSession final : public WorkerStream::Listener,
   void OnHello(const WorkerStream* from, const worker::v1::WorkerInfo& hello)
       ABSL_LOCKS_EXCLUDED(mu_);
   void OnLoad(const worker::v1::Load& load) ABSL_LOCKS_EXCLUDED(mu_);
+  // Ends what runs on a worker that is stuck, here and there.
+  void OnHeartbeat(const WorkerStream* from, const worker::v1::Heartbeat& heartbeat)
+      ABSL_LOCKS_EXCLUDED(mu_);
+  // Sets the state of a worker that said hello by what it said since; whether that is news.
+  bool Judge() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void OnAccepted(const worker::v1::Accepted& accepted) ABSL_LOCKS_EXCLUDED(mu_);
   void OnRefused(const worker::v1::Refused& refused) ABSL_LOCKS_EXCLUDED(mu_);
   void OnStep(const worker::v1::Step& step) ABSL_LOCKS_EXCLUDED(mu_);
+  void SendCancel(uint64_t handle) ABSL_LOCKS_EXCLUDED(mu_);
   void SendControl(worker::v1::SessionRequest message) ABSL_LOCKS_EXCLUDED(mu_);
   void SetState(WorkerState state, const std::string& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Removes the leg with its charge; its sink is null when there was none.
@@ -112,7 +120,9 @@ class WorkerSession final : public WorkerStream::Listener,
   int open_streams_ ABSL_GUARDED_BY(mu_) = 0;                  // until their OnEnd
   bool stopped_ ABSL_GUARDED_BY(mu_) = false;
   bool retired_ ABSL_GUARDED_BY(mu_) = false;
-  Silence silence_ ABSL_GUARDED_BY(mu_);  // of the worker, since the connection was begun
+  bool draining_ ABSL_GUARDED_BY(mu_) = false;  // by its last load
+  absl::Status progress_ ABSL_GUARDED_BY(mu_);  // of its engine, by its last heartbeat
+  Silence silence_ ABSL_GUARDED_BY(mu_);        // of the worker, since the connection was begun
   absl::Time ping_at_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
   uint64_t pings_ ABSL_GUARDED_BY(mu_) = 0;
   absl::Time connect_at_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();

@@ -186,6 +186,25 @@ TEST(Observability, ShowsMetricsHealthAndReadiness) {
       StatusIs(absl::StatusCode::kFailedPrecondition, StartsWith("observability.listen: ")));
 }
 
+TEST(Readiness, TellsItsFollowerWhetherEveryPartIsReady) {
+  Readiness readiness;
+  std::vector<bool> told;
+  EXPECT_TRUE(readiness.Block("model", "it is being loaded"));
+  readiness.Follow([&told](bool ready) { told.push_back(ready); });
+  EXPECT_TRUE(readiness.Block("engine", "it is stuck"));
+  EXPECT_FALSE(readiness.Block("engine", "it is still stuck"));
+  readiness.Clear("model");
+  EXPECT_EQ(told.back(), false);
+  readiness.Clear("engine");
+  EXPECT_EQ(told.back(), true);
+  EXPECT_TRUE(readiness.Block("engine", "it is stuck again"));
+  EXPECT_EQ(told.back(), false);
+  const size_t before = told.size();
+  readiness.Follow(nullptr);
+  readiness.Clear("engine");
+  EXPECT_EQ(told.size(), before);
+}
+
 TEST(Observability, AProcessThatIsStuckIsNotHealthy) {
   MetricRegistry registry;
   Readiness readiness;

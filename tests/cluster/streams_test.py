@@ -152,6 +152,26 @@ class StreamsTest(unittest.TestCase):
                 answer = cluster.generate(ids_request(range(50), 20))
                 self.assertEqual(len(answer.token_ids), 20)
 
+    def test_a_worker_whose_steps_take_too_long_is_not_ready_and_loses_its_requests(self):
+        # Steps of some ten milliseconds, and a limit that makes each of them a stuck one.
+        settings = ("heartbeat.stuck_after=2ms",)
+        with Cluster(self.model, ("unified",), worker=settings, router=settings) as cluster:
+            reasons = set()
+
+            def stuck_for_router_and_worker():
+                try:
+                    cluster.generate(ids_request([1] * 16000, 10))
+                except grpc.RpcError as error:
+                    self.assertEqual(error.code(), grpc.StatusCode.UNAVAILABLE)
+                    reasons.add(error_info(error).reason)
+                return ("WORKER_STUCK" in reasons
+                        and "the engine is stuck" in cluster.workers[0].logged())
+
+            await_true("both found it stuck", stuck_for_router_and_worker, 60 * PATIENCE)
+            await_true("the router has its worker again", lambda: cluster.linked() == 1,
+                       10 * PATIENCE)
+            await_true("blocks are free", cluster.all_blocks_free, 5 * PATIENCE)
+
     def test_a_prefill_worker_killed_midway_frees_what_was_reserved_for_it(self):
         with Cluster(self.model, worker=SMALL_STEPS) as cluster:
             call = cluster.stub.Generate(ids_request([1] * 16000, 10), timeout=120 * PATIENCE)

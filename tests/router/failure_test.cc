@@ -129,6 +129,41 @@ TEST_F(FailureTest, AWorkerWithoutHeartbeatsIsTakenForDeadAndIsBackWhenItSpeaksA
   }));
 }
 
+TEST_F(FailureTest, AWorkerWhoseEngineIsStuckLosesItsRequestsAndGetsNoneUntilItMoves) {
+  StartUnified({"heartbeat.stuck_after=10s"});
+  auto call = router_->Generate(TextRequest("Hi"));
+  const wv1::Submit submit = one_->NextSubmit();
+  one_->SetEngineAge(absl::Milliseconds(9999));
+  one_->Send(submit.handle(), {.first_index = 0, .ids = Bytes("x")});
+  call->Next();  // not stuck yet
+  one_->SetEngineAge(absl::Seconds(10));
+  const grpc::Status status = call->Rest().status;
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(ReasonOf(status), "WORKER_STUCK");
+  EXPECT_TRUE(HasRetryInfo(status));
+  EXPECT_THAT(status.error_message(),
+              AllOf(HasSubstr(one_->address()), HasSubstr("at step 42 for 10s")));
+  EXPECT_TRUE(one_->AwaitCancel(submit.handle()));
+  const grpc::Status refused = router_->GenerateAll(TextRequest("Hi")).status;
+  EXPECT_EQ(refused.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_THAT(refused.error_message(), HasSubstr("stuck, the engine has been at step 42"));
+  EXPECT_TRUE(router_->Await([&] {
+    return router_->router()->MetricsText().find(
+               "tandem_workers{role=\"unified\",state=\"stuck\"} 1") != std::string::npos;
+  }));
+  one_->AnswerAll("back");
+  one_->SetEngineAge(absl::ZeroDuration());
+  EXPECT_TRUE(
+      router_->Await([&] { return router_->GenerateAll(TextRequest("Hi")).text() == "back"; }));
+}
+
+TEST_F(FailureTest, WithoutALimitNoEngineIsTakenForStuck) {
+  StartUnified({"heartbeat.stuck_after=0s"});
+  one_->SetEngineAge(absl::Hours(1000));
+  one_->AnswerAll("well");  // comes after the heartbeat on the same stream
+  EXPECT_EQ(router_->GenerateAll(TextRequest("Hi")).text(), "well");
+}
+
 TEST_F(FailureTest, AnIdleRouterSaysWhoItIsAndThenSomethingEverySecond) {
   StartUnified({}, &clock_);
   EXPECT_EQ(one_->hello().target(), one_->address());

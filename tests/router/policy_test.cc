@@ -74,6 +74,7 @@ TEST(Policy, OneWorkerDoesBothWhereThereIsNoPair) {
 
 TEST(Policy, LeavesOutWorkersThatAreNotReadyOrServeOtherThings) {
   EXPECT_EQ(Picked({{'u', 0, "a", WorkerState::kDraining}, {'u', 9}}), "u1");
+  EXPECT_EQ(Picked({{'u', 0, "a", WorkerState::kStuck}, {'u', 9}}), "u1");
   EXPECT_EQ(Picked({{'p', 0, "a", WorkerState::kLost}, {'d', 9}}), "d1");
   EXPECT_EQ(Picked({{'u', 0, "a", WorkerState::kReady, "other"}, {'u', 9}}), "u1");
 }

@@ -25,6 +25,7 @@ FakeWorker::FakeWorker(Options options)
               {"chat_template.jinja", ByteChatTemplate()},
               {"special_tokens.json", R"({"eos_token": "<|im_end|>"})"}}),
       heartbeats_(options_.heartbeats) {
+  beat_.mutable_heartbeat()->set_step_number(41);
   for (const auto& [name, text] : options_.files) files_[name] = text;
   std::erase_if(files_, [](const auto& file) { return file.second.empty(); });
   grpc::ServerBuilder builder;
@@ -300,18 +301,22 @@ void FakeWorker::SetHeartbeats(bool on) {
   heartbeats_ = on;
 }
 
+void FakeWorker::SetEngineAge(absl::Duration age) {
+  MutexLock lock(&mu_);
+  beat_.mutable_heartbeat()->set_engine_age_ms(absl::ToInt64Milliseconds(age));
+  if (stream_ != nullptr) stream_->Write(beat_);
+}
+
 void FakeWorker::EndSession() {
   MutexLock lock(&mu_);
   if (context_ != nullptr) context_->TryCancel();
 }
 
 void FakeWorker::Beat(const std::stop_token& stop) {
-  wv1::SessionResponse beat;
-  beat.mutable_heartbeat();
   while (!stop.stop_requested()) {
     {
       MutexLock lock(&mu_);
-      if (heartbeats_ && stream_ != nullptr) stream_->Write(beat);
+      if (heartbeats_ && stream_ != nullptr) stream_->Write(beat_);
       changed_.WaitFor(&mu_, absl::Milliseconds(20));
     }
   }

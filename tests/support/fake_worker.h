@@ -77,6 +77,8 @@ class FakeWorker final : public worker::v1::WorkerService::Service {
   // Accepts each request by itself from now on, and produces `text` for it, a token a step.
   void AnswerAll(absl::string_view text) ABSL_LOCKS_EXCLUDED(mu_);
   void SetHeartbeats(bool on) ABSL_LOCKS_EXCLUDED(mu_);
+  // What heartbeats say from now on; the first of them goes at once.
+  void SetEngineAge(absl::Duration age) ABSL_LOCKS_EXCLUDED(mu_);
   bool AwaitSession() ABSL_LOCKS_EXCLUDED(mu_);                    // until a router is connected
   worker::v1::RouterHello hello() const ABSL_LOCKS_EXCLUDED(mu_);  // the last one
   bool AwaitPings(int count) ABSL_LOCKS_EXCLUDED(mu_);             // since the start
@@ -111,6 +113,7 @@ class FakeWorker final : public worker::v1::WorkerService::Service {
   Stream* stream_ ABSL_GUARDED_BY(mu_) = nullptr;
   grpc::ServerContext* context_ ABSL_GUARDED_BY(mu_) = nullptr;
   bool heartbeats_ ABSL_GUARDED_BY(mu_);
+  worker::v1::SessionResponse beat_ ABSL_GUARDED_BY(mu_);
   bool answer_all_ ABSL_GUARDED_BY(mu_) = false;
   std::vector<int32_t> answer_ ABSL_GUARDED_BY(mu_);
   int asset_requests_ ABSL_GUARDED_BY(mu_) = 0;

@@ -4,17 +4,12 @@
 #include <string>
 #include <thread>
 
+#include "base/engine_progress.h"
 #include "base/mutex.h"
 #include "base/queue.h"
 #include "worker/engine/core.h"
 
 namespace tandem {
-
-// Is the engine alive? Read by heartbeats while a step may be running.
-struct EngineProgress {
-  uint64_t step_number = 0;
-  absl::Duration age;  // since it finished a step or was idle
-};
 
 // The engine's thread and the bounded queue of messages to it.
 //   life    Start .. Stop (or the destructor). Stop ends the thread, and with it all calls to the
@@ -50,7 +45,7 @@ class Engine {
   // Whether, after Drain, the last sequence ended within `timeout`.
   bool WaitDrained(absl::Duration timeout) ABSL_LOCKS_EXCLUDED(mu_);
 
-  EngineProgress progress() const;
+  EngineProgress progress() const;                   // while a step may be running
   EngineLoad load() const ABSL_LOCKS_EXCLUDED(mu_);  // at most 0.1 s old
 
  private:
