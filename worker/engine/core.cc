@@ -91,11 +91,24 @@ absl::Status EngineCore::CheckSubmit(SessionId session, const EngineRequest& req
   if (request.deadline <= parts_.clock->Now()) {
     return absl::DeadlineExceededError("the deadline passed before the request could start");
   }
-  if (waiting_.size() >= options_.max_queue) {
+  return CheckPlace(session);
+}
+
+absl::Status EngineCore::CheckPlace(SessionId session) const {
+  const size_t waiting = waiting_.size();
+  if (waiting >= options_.max_queue) {
     return absl::UnavailableError(
-        absl::StrCat("the queue is full: ", waiting_.size(), " requests wait for KV blocks"));
+        absl::StrCat("the queue is full: ", waiting, " requests wait for KV blocks"));
   }
-  return absl::OkStatus();
+  if (sessions_.size() == 1) return absl::OkStatus();
+  const size_t left = options_.max_queue - waiting;
+  const size_t own = std::count_if(waiting_.begin(), waiting_.end(),
+                                   [session](const auto& s) { return s->session() == session; });
+  if (own < left) return absl::OkStatus();
+  return absl::UnavailableError(absl::StrCat(
+      "the queue's other places are for other routers: ", own, " requests of this one wait and ",
+      left, " places are left, and with ", sessions_.size(),
+      " routers connected none may take more places than it leaves"));
 }
 
 void EngineCore::Submit(SessionId session, EngineRequest request) {

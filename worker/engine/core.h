@@ -100,6 +100,8 @@ class EngineCore {
              std::function<void(EngineMessage)> post);
 
   absl::Status CheckSubmit(SessionId session, const EngineRequest& request) const;
+  // Whether the queue has a place for another request of this session.
+  absl::Status CheckPlace(SessionId session) const;
   Sequence* Find(SessionId session, uint64_t handle);
   Sequence* FindHeld(uint64_t id);
   // AlreadyExists when another sequence sends or receives under this name, or may still be touched

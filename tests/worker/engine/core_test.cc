@@ -135,6 +135,30 @@ TEST(EngineCore, AFullQueueRefuses) {
               StatusIs(absl::StatusCode::kUnavailable, HasSubstr("queue is full")));
 }
 
+TEST(EngineCore, ASessionThatFloodsTheQueueLeavesPlacesForOthers) {
+  CoreHarness h({.blocks = 4}, {.max_sequences = 4, .max_queue = 12, .max_batch_tokens = 64});
+  const SessionId second{2};
+  auto second_sink = std::make_shared<RecordingSink>();
+  h.core->OpenSession(second, second_sink);
+  for (uint64_t handle = 1; handle <= 8; ++handle) h.Submit(ToyRequest(handle, 16, 48));
+  for (uint64_t handle = 1; handle <= 8; ++handle) {
+    EXPECT_EQ(h.sink->heard[handle].accepted, handle <= 6 ? 1 : 0) << handle;
+  }
+  EXPECT_THAT(h.sink->heard[7].refusal,
+              StatusIs(absl::StatusCode::kUnavailable,
+                       HasSubstr("6 requests of this one wait and 6 places are left")));
+  for (uint64_t handle = 1; handle <= 4; ++handle) {
+    h.core->Submit(second, ToyRequest(handle, 16, 48));
+    EXPECT_EQ(second_sink->heard[handle].accepted, handle <= 3 ? 1 : 0) << handle;
+  }
+  h.core->CloseSession(second);
+  for (uint64_t handle = 9; handle <= 14; ++handle) h.Submit(ToyRequest(handle, 16, 48));
+  EXPECT_EQ(h.sink->heard[14].accepted, 1) << "alone, it may fill the queue";
+  h.Submit(ToyRequest(15, 16, 48));
+  EXPECT_THAT(h.sink->heard[15].refusal,
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("queue is full")));
+}
+
 TEST(EngineCore, CancelEndsARequestInEveryStateAndFreesItsBlocks) {
   CoreHarness h({.blocks = 12}, {.max_sequences = 4, .max_batch_tokens = 20});
   h.Submit(ToyRequest(1, 4, 40));   // decodes
