@@ -63,6 +63,35 @@ absl::Status WithFieldViolation(absl::Status status, absl::string_view field,
   return WithDetail(std::move(status), bad);
 }
 
+absl::string_view DefaultReason(absl::StatusCode code) {
+  switch (code) {
+    case absl::StatusCode::kInvalidArgument:
+      return "INVALID_ARGUMENT";
+    case absl::StatusCode::kUnimplemented:
+      return "NOT_SUPPORTED";
+    case absl::StatusCode::kNotFound:
+      return "NOT_FOUND";
+    case absl::StatusCode::kAlreadyExists:
+      return "DUPLICATE_REQUEST";
+    case absl::StatusCode::kUnavailable:
+      return "NO_CAPACITY";
+    case absl::StatusCode::kResourceExhausted:
+      return "OVER_LIMIT";
+    case absl::StatusCode::kFailedPrecondition:
+      return "FAILED_PRECONDITION";
+    case absl::StatusCode::kDeadlineExceeded:
+      return "DEADLINE_EXCEEDED";
+    case absl::StatusCode::kCancelled:
+      return "CANCELLED";
+    case absl::StatusCode::kAborted:
+      return "HANDOFF_ABORTED";
+    case absl::StatusCode::kDataLoss:
+      return "KV_DAMAGED";
+    default:
+      return "INTERNAL";
+  }
+}
+
 google::rpc::Status ToRpcStatus(const absl::Status& status) {
   google::rpc::Status out;
   out.set_code(static_cast<int>(status.code()));

@@ -32,6 +32,10 @@ absl::Status WithRetryAfter(absl::Status status, absl::Duration delay);
 absl::Status WithFieldViolation(absl::Status status, absl::string_view field,
                                 absl::string_view description);
 
+// The reason of an error that says none itself: one for each code, cluster-wide. INTERNAL stands
+// for every code that only our own faults have.
+absl::string_view DefaultReason(absl::StatusCode code);
+
 // The detail of type Detail, if there is one that parses.
 template <typename Detail>
 std::optional<Detail> DetailOf(const absl::Status& status) {

@@ -9,31 +9,6 @@ namespace {
 
 constexpr absl::Duration kRetryAfter = absl::Seconds(1);
 
-absl::string_view DefaultReason(absl::StatusCode code) {
-  switch (code) {
-    case absl::StatusCode::kInvalidArgument:
-      return "INVALID_ARGUMENT";
-    case absl::StatusCode::kUnimplemented:
-      return "NOT_SUPPORTED";
-    case absl::StatusCode::kNotFound:
-      return "NOT_FOUND";
-    case absl::StatusCode::kAlreadyExists:
-      return "DUPLICATE_REQUEST";
-    case absl::StatusCode::kUnavailable:
-      return "NO_CAPACITY";
-    case absl::StatusCode::kResourceExhausted:
-      return "OVER_LIMIT";
-    case absl::StatusCode::kFailedPrecondition:
-      return "FAILED_PRECONDITION";
-    case absl::StatusCode::kDeadlineExceeded:
-      return "DEADLINE_EXCEEDED";
-    case absl::StatusCode::kCancelled:
-      return "CANCELLED";
-    default:
-      return "INTERNAL";
-  }
-}
-
 bool IsOurBug(absl::StatusCode code) { return DefaultReason(code) == "INTERNAL"; }
 
 }  // namespace
@@ -41,9 +16,11 @@ bool IsOurBug(absl::StatusCode code) { return DefaultReason(code) == "INTERNAL";
 grpc::Status ToClient(const absl::Status& status, const std::string& request_id) {
   if (status.ok()) return grpc::Status::OK;
   absl::Status out = status;
-  if (absl::IsDataLoss(status)) {
-    // A digest that does not match: nobody's bug here, and another try has another chance.
-    out = WithReason(absl::UnavailableError(status.message()), "KV_DAMAGED", {{"retry", "safe"}});
+  if (absl::IsDataLoss(status) || absl::IsAborted(status)) {
+    // A digest that does not match, or a handoff that was given up: nobody's bug here, and another
+    // try has another chance.
+    out = WithReason(absl::UnavailableError(status.message()), DefaultReason(status.code()),
+                     {{"retry", "safe"}});
   } else if (IsOurBug(status.code())) {
     LogError("request failed by our own fault", {{"request_id", request_id}, {"error", status}});
     out = absl::InternalError("internal error; the router's log has it under the request's id");

@@ -33,34 +33,6 @@ iv1::FinishReason ReasonOf(FinishReason reason) {
   return iv1::FINISH_REASON_UNSPECIFIED;
 }
 
-// As the router names them to clients.
-absl::string_view ReasonOf(absl::StatusCode code) {
-  switch (code) {
-    case absl::StatusCode::kInvalidArgument:
-      return "INVALID_ARGUMENT";
-    case absl::StatusCode::kUnimplemented:
-      return "NOT_SUPPORTED";
-    case absl::StatusCode::kAlreadyExists:
-      return "DUPLICATE_REQUEST";
-    case absl::StatusCode::kUnavailable:
-      return "NO_CAPACITY";
-    case absl::StatusCode::kResourceExhausted:
-      return "OVER_LIMIT";
-    case absl::StatusCode::kFailedPrecondition:
-      return "FAILED_PRECONDITION";
-    case absl::StatusCode::kDeadlineExceeded:
-      return "DEADLINE_EXCEEDED";
-    case absl::StatusCode::kCancelled:
-      return "CANCELLED";
-    case absl::StatusCode::kAborted:
-      return "HANDOFF_ABORTED";
-    case absl::StatusCode::kDataLoss:
-      return "KV_DAMAGED";
-    default:
-      return "INTERNAL";
-  }
-}
-
 // Whether the same request may do better when it is sent again.
 bool RetryIsSafe(absl::StatusCode code) {
   return code == absl::StatusCode::kUnavailable || code == absl::StatusCode::kResourceExhausted ||
@@ -71,7 +43,7 @@ bool RetryIsSafe(absl::StatusCode code) {
 
 google::rpc::Status ToWire(const absl::Status& status) {
   const auto info = DetailOf<google::rpc::ErrorInfo>(status);
-  const std::string reason(info ? absl::string_view(info->reason()) : ReasonOf(status.code()));
+  const std::string reason(info ? absl::string_view(info->reason()) : DefaultReason(status.code()));
   std::map<std::string, std::string> metadata;
   if (info) metadata.insert(info->metadata().begin(), info->metadata().end());
   metadata.emplace("retry", RetryIsSafe(status.code()) ? "safe" : "unsafe");
