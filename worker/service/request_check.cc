@@ -5,17 +5,17 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/grpc_status.h"
+#include "base/request_limits.h"
 #include "base/status.h"
-#include "worker/service/violations.h"
+#include "base/violations.h"
 
 namespace tandem {
 namespace {
 
 namespace iv1 = inference::v1;
 namespace wv1 = worker::v1;
+namespace limit = request_limits;
 
-constexpr size_t kMaxIds = 1024, kMaxStops = 16, kMaxStopBytes = 256, kMaxStopIds = 64;
-constexpr uint32_t kMaxLogprobs = 20;
 constexpr uint64_t kMaxPromptLogprobs = 1 << 20;  // entries: about 16 MiB on the wire
 
 std::optional<Role> RoleOf(wv1::Role role) {
@@ -42,40 +42,43 @@ void CheckIds(const std::string& field, absl::Span<const int32_t> ids, uint32_t 
 }
 
 void CheckSampling(const iv1::SamplingParams& s, const RequestLimits& limits, Violations* v) {
-  if (s.has_temperature()) v->Range("sampling.temperature", s.temperature(), 0, 100);
-  if (s.has_top_p()) v->Above("sampling.top_p", s.top_p(), 0, 1);
-  if (s.has_min_p()) v->Range("sampling.min_p", s.min_p(), 0, 1);
-  v->Range("sampling.presence_penalty", s.presence_penalty(), -2, 2);
-  v->Range("sampling.frequency_penalty", s.frequency_penalty(), -2, 2);
+  if (s.has_temperature()) v->Range("sampling.temperature", s.temperature(), limit::kTemperature);
+  if (s.has_top_p()) v->Range("sampling.top_p", s.top_p(), limit::kTopP);
+  if (s.has_min_p()) v->Range("sampling.min_p", s.min_p(), limit::kMinP);
+  v->Range("sampling.presence_penalty", s.presence_penalty(), limit::kPresencePenalty);
+  v->Range("sampling.frequency_penalty", s.frequency_penalty(), limit::kFrequencyPenalty);
   if (s.has_repetition_penalty()) {
-    v->Above("sampling.repetition_penalty", s.repetition_penalty(), 0, 10);
+    v->Range("sampling.repetition_penalty", s.repetition_penalty(), limit::kRepetitionPenalty);
   }
-  if (s.has_n()) v->Range("sampling.n", s.n(), 1, 8);
-  v->Length("sampling.logit_bias", s.logit_bias_size(), 0, kMaxIds);
+  if (s.has_n()) v->Range("sampling.n", s.n(), limit::kN);
+  v->Count("sampling.logit_bias", s.logit_bias_size(), limit::kTokenIdEntries);
   for (const auto& [id, bias] : s.logit_bias()) {
-    v->Range(absl::StrCat("sampling.logit_bias[", id, "]"), bias, -100, 100);
+    v->Range(absl::StrCat("sampling.logit_bias[", id, "]"), bias, limit::kLogitBias);
   }
-  v->Length("sampling.allowed_token_ids", s.allowed_token_ids_size(), 0, kMaxIds);
+  v->Count("sampling.allowed_token_ids", s.allowed_token_ids_size(), limit::kTokenIdEntries);
   CheckIds("sampling.allowed_token_ids", s.allowed_token_ids(), limits.vocabulary, v);
 }
 
 void CheckStopping(const iv1::StoppingParams& s, const RequestLimits& limits, Violations* v) {
-  if (s.has_max_tokens() && s.min_tokens() > s.max_tokens()) {
-    v->Add("stopping.min_tokens",
-           absl::StrCat("it is ", s.min_tokens(), ", more than max_tokens, ", s.max_tokens()));
+  if (s.has_max_tokens()) {
+    v->Check(s.min_tokens() <= s.max_tokens(), "stopping.min_tokens",
+             absl::StrCat("it is ", s.min_tokens(), ", more than max_tokens, ", s.max_tokens()));
   }
-  v->Length("stopping.stop", s.stop_size(), 0, kMaxStops);
-  for (const std::string& stop : s.stop())
-    v->Length("stopping.stop", stop.size(), 1, kMaxStopBytes);
-  v->Length("stopping.stop_token_ids", s.stop_token_ids_size(), 0, kMaxStopIds);
+  v->Count("stopping.stop", s.stop_size(), limit::kStops);
+  for (int i = 0; i < std::min<int>(s.stop_size(), limit::kStops); ++i) {
+    v->Bytes(absl::StrCat("stopping.stop[", i, "]"), s.stop(i).size(), 1, limit::kStopBytes);
+  }
+  v->Count("stopping.stop_token_ids", s.stop_token_ids_size(), limit::kStopTokenIds);
   CheckIds("stopping.stop_token_ids", s.stop_token_ids(), limits.vocabulary, v);
-  if (s.has_time_limit_ms()) v->Range("stopping.time_limit_ms", s.time_limit_ms(), 1, 3'600'000);
+  if (s.has_time_limit_ms()) {
+    v->Range("stopping.time_limit_ms", s.time_limit_ms(), limit::kTimeLimitMs);
+  }
 }
 
 void CheckResponse(const wv1::Submit& submit, Violations* v) {
   const iv1::ResponseOptions& r = submit.response();
-  v->Range("response.logprobs", r.logprobs(), 0, kMaxLogprobs);
-  v->Range("response.prompt_logprobs", r.prompt_logprobs(), 0, kMaxLogprobs);
+  v->Range("response.logprobs", r.logprobs(), limit::kLogprobs);
+  v->Range("response.prompt_logprobs", r.prompt_logprobs(), limit::kLogprobs);
   const uint64_t entries = (uint64_t{r.prompt_logprobs()} + 1) * submit.prompt_ids_size();
   if (r.has_prompt_logprobs() && entries > kMaxPromptLogprobs) {
     v->Add("response.prompt_logprobs",
@@ -103,16 +106,16 @@ void CheckContext(const wv1::Submit& submit, const RequestLimits& limits, Violat
 
 absl::Status CheckRanges(const wv1::Submit& submit, const RequestLimits& limits) {
   Violations v;
-  v.Length("request_id", submit.request_id().size(), 1, 128);
+  v.Bytes("request_id", submit.request_id().size(), 1, limit::kRequestIdBytes);
   if (!RoleOf(submit.role())) v.Add("role", "it is none of UNIFIED, PREFILL and DECODE");
-  if (submit.role() == wv1::ROLE_PREFILL) v.Length("peer", submit.peer().size(), 1, 512);
+  if (submit.role() == wv1::ROLE_PREFILL) v.Bytes("peer", submit.peer().size(), 1, 512);
   CheckContext(submit, limits, &v);
   CheckIds("prompt_ids", submit.prompt_ids(), limits.vocabulary, &v);
   CheckSampling(submit.sampling(), limits, &v);
   CheckStopping(submit.stopping(), limits, &v);
   CheckResponse(submit, &v);
-  v.Length("cache.salt", submit.cache().salt().size(), 0, 128);
-  v.Range("priority", submit.priority(), -100, 100);
+  v.Bytes("cache.salt", submit.cache().salt().size(), 0, limit::kCacheSaltBytes);
+  v.Range("priority", submit.priority(), limit::kPriority);
   return v.ToStatus();
 }
 

@@ -1,0 +1,41 @@
+#include "base/violations.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "base/grpc_status.h"
+
+namespace tandem {
+
+void Violations::Range(absl::string_view field, double value, const ValueRange& range) {
+  const bool low_enough = range.without_min ? value > range.min : value >= range.min;
+  if (low_enough && value <= range.max) return;
+  Add(std::string(field),
+      absl::StrCat("it is ", value, range.without_min ? ", want above " : ", want ", range.min,
+                   range.without_min ? " and at most " : " to ", range.max));
+}
+
+void Violations::Bytes(absl::string_view field, size_t bytes, size_t min, size_t max) {
+  if (bytes >= min && bytes <= max) return;
+  Add(std::string(field), absl::StrCat("it has ", bytes, " bytes, want ", min, " to ", max));
+}
+
+void Violations::Count(absl::string_view field, size_t entries, size_t max) {
+  if (entries <= max) return;
+  Add(std::string(field), absl::StrCat("it has ", entries, " entries, at most ", max));
+}
+
+absl::Status Violations::ToStatus() const {
+  constexpr size_t kMost = 16;  // told in one error
+  if (found_.empty()) return absl::OkStatus();
+  const auto& [field, why] = found_.front();
+  const std::string more =
+      found_.size() > 1 ? absl::StrCat(" (and ", found_.size() - 1, " more wrong fields)") : "";
+  absl::Status status = absl::InvalidArgumentError(absl::StrCat(field, ": ", why, more));
+  for (size_t i = 0; i < std::min(found_.size(), kMost); ++i) {
+    status = WithFieldViolation(std::move(status), found_[i].first, found_[i].second);
+  }
+  return status;
+}
+
+}  // namespace tandem
