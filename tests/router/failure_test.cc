@@ -46,18 +46,43 @@ class FailureTest : public ::testing::Test {
         .workers = std::move(workers), .sets = std::move(sets), .clock = clock});
   }
 
+  // A request that its workers have, and that runs until the test says otherwise.
+  struct Running {
+    std::unique_ptr<Call> call;
+    wv1::Submit submit;
+  };
+  struct RunningSplit {
+    std::unique_ptr<Call> call;
+    wv1::Submit decode, prefill;
+  };
+  Running RunUnified(std::vector<std::string> sets = {}) {
+    StartUnified(std::move(sets));
+    return Run(TextRequest("Hi"));
+  }
+  Running Run(const iv1::GenerateRequest& request) {
+    auto call = router_->Generate(request);
+    return {std::move(call), one_->NextSubmit()};
+  }
+  RunningSplit RunSplit() {
+    StartSplit();
+    auto call = router_->Generate(TextRequest("Hi"));
+    return {std::move(call), decode_->NextSubmit(), prefill_->NextSubmit()};
+  }
+  // The same, after its client has got "x" from the prefill worker.
+  RunningSplit RunSplitToTheFirstToken() {
+    RunningSplit running = RunSplit();
+    prefill_->Send(running.prefill.handle(), {.first_index = 0, .ids = Bytes("x")});
+    running.call->Next();
+    return running;
+  }
+
   FakeClock clock_;  // outlives the router
   std::unique_ptr<FakeWorker> one_, prefill_, decode_;
   std::unique_ptr<RouterFixture> router_;
 };
 
 TEST_F(FailureTest, ACancelledCallIsCancelledAtBothWorkers) {
-  StartSplit();
-  auto call = router_->Generate(TextRequest("Hi"));
-  const wv1::Submit d = decode_->NextSubmit();
-  const wv1::Submit p = prefill_->NextSubmit();
-  prefill_->Send(p.handle(), {.first_index = 0, .ids = Bytes("x")});
-  call->Next();
+  const auto [call, d, p] = RunSplitToTheFirstToken();
   call->Cancel();
   EXPECT_EQ(call->Rest().status.error_code(), grpc::StatusCode::CANCELLED);
   EXPECT_TRUE(decode_->AwaitCancel(d.handle()));
@@ -75,12 +100,7 @@ TEST_F(FailureTest, APassedDeadlineCancelsTheWorkAndIsSentAlongAsABudget) {
 }
 
 TEST_F(FailureTest, ALostWorkerEndsItsRequestsAsUnavailableWithAReason) {
-  StartSplit();
-  auto call = router_->Generate(TextRequest("Hi"));
-  const wv1::Submit d = decode_->NextSubmit();
-  const wv1::Submit p = prefill_->NextSubmit();
-  prefill_->Send(p.handle(), {.first_index = 0, .ids = Bytes("x")});
-  call->Next();
+  const auto [call, d, p] = RunSplitToTheFirstToken();
   decode_->EndSession();
   const grpc::Status status = call->Rest().status;
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
@@ -91,12 +111,7 @@ TEST_F(FailureTest, ALostWorkerEndsItsRequestsAsUnavailableWithAReason) {
 }
 
 TEST_F(FailureTest, APrefillWorkerThatIsLostAfterItsHandoffIsNotMissed) {
-  StartSplit();
-  auto call = router_->Generate(TextRequest("Hi"));
-  const wv1::Submit d = decode_->NextSubmit();
-  const wv1::Submit p = prefill_->NextSubmit();
-  prefill_->Send(p.handle(), {.first_index = 0, .ids = Bytes("x")});
-  call->Next();
+  const auto [call, d, p] = RunSplitToTheFirstToken();
   decode_->Send(d.handle(), {.first_index = 0, .ids = Bytes("xy")});
   EXPECT_EQ(call->Next().outputs(0).text(), "y");
   prefill_->EndSession();
@@ -130,9 +145,7 @@ TEST_F(FailureTest, AWorkerWithoutHeartbeatsIsTakenForDeadAndIsBackWhenItSpeaksA
 }
 
 TEST_F(FailureTest, AWorkerWhoseEngineIsStuckLosesItsRequestsAndGetsNoneUntilItMoves) {
-  StartUnified({"heartbeat.stuck_after=10s"});
-  auto call = router_->Generate(TextRequest("Hi"));
-  const wv1::Submit submit = one_->NextSubmit();
+  const auto [call, submit] = RunUnified({"heartbeat.stuck_after=10s"});
   one_->SetEngineAge(absl::Milliseconds(9999));
   one_->Send(submit.handle(), {.first_index = 0, .ids = Bytes("x")});
   call->Next();  // not stuck yet
@@ -176,12 +189,7 @@ TEST_F(FailureTest, AnIdleRouterSaysWhoItIsAndThenSomethingEverySecond) {
 }
 
 TEST_F(FailureTest, TwoReportsOfOneIndexThatDifferEndTheRequestAndRaiseAnAlarm) {
-  StartSplit();
-  auto call = router_->Generate(TextRequest("Hi"));
-  const wv1::Submit d = decode_->NextSubmit();
-  const wv1::Submit p = prefill_->NextSubmit();
-  prefill_->Send(p.handle(), {.first_index = 0, .ids = Bytes("x")});
-  call->Next();
+  const auto [call, d, p] = RunSplitToTheFirstToken();
   decode_->Send(d.handle(), {.first_index = 0, .ids = Bytes("y")});
   const grpc::Status status = call->Rest().status;
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INTERNAL);
@@ -192,9 +200,8 @@ TEST_F(FailureTest, TwoReportsOfOneIndexThatDifferEndTheRequestAndRaiseAnAlarm) 
 }
 
 TEST_F(FailureTest, ARefusalReachesTheClientWithTheWorkersNameAndRetryInfo) {
-  StartUnified();
-  auto call = router_->Generate(TextRequest("Hi"));
-  one_->Refuse(one_->NextSubmit().handle(), 14, "the queue is full");
+  const auto [call, submit] = RunUnified();
+  one_->Refuse(submit.handle(), 14, "the queue is full");
   const grpc::Status status = call->Rest().status;
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_THAT(status.error_message(),
@@ -203,10 +210,7 @@ TEST_F(FailureTest, ARefusalReachesTheClientWithTheWorkersNameAndRetryInfo) {
 }
 
 TEST_F(FailureTest, AFailedHandoffEndsTheRequestAtTheDecodeWorkerToo) {
-  StartSplit();
-  auto call = router_->Generate(TextRequest("Hi"));
-  const wv1::Submit d = decode_->NextSubmit();
-  const wv1::Submit p = prefill_->NextSubmit();
+  const auto [call, d, p] = RunSplit();
   prefill_->SendError(p.handle(), 14, "the decode worker has no room");
   const grpc::Status status = call->Rest().status;
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
@@ -216,9 +220,8 @@ TEST_F(FailureTest, AFailedHandoffEndsTheRequestAtTheDecodeWorkerToo) {
 }
 
 TEST_F(FailureTest, TextOfOurOwnFaultsStaysInTheLog) {
-  StartUnified();
-  auto call = router_->Generate(TextRequest("Hi"));
-  one_->SendError(one_->NextSubmit().handle(), 13, "a secret of the machine room");
+  const auto [call, submit] = RunUnified();
+  one_->SendError(submit.handle(), 13, "a secret of the machine room");
   const grpc::Status status = call->Rest().status;
   EXPECT_EQ(status.error_code(), grpc::StatusCode::INTERNAL);
   EXPECT_EQ(status.error_message().find("secret"), std::string::npos);
@@ -259,8 +262,7 @@ TEST_F(FailureTest, ARunningRequestsIdCannotBeUsedTwice) {
   StartUnified();
   iv1::GenerateRequest request = TextRequest("Hi");
   request.set_request_id("mine");
-  auto call = router_->Generate(request);
-  const wv1::Submit submit = one_->NextSubmit();
+  const auto [call, submit] = Run(request);
   const grpc::Status status = router_->GenerateAll(request).status;
   EXPECT_EQ(status.error_code(), grpc::StatusCode::ALREADY_EXISTS);
   EXPECT_THAT(status.error_message(), HasSubstr("mine"));
@@ -302,9 +304,7 @@ TEST_F(FailureTest, RequestsThatAreTooLargeTogetherAreRefused) {
 }
 
 TEST_F(FailureTest, OneRequestTooManyIsRefused) {
-  StartUnified({"limits.max_inflight=1"});
-  auto call = router_->Generate(TextRequest("Hi"));
-  one_->NextSubmit();
+  const auto [call, submit] = RunUnified({"limits.max_inflight=1"});
   const grpc::Status status = router_->GenerateAll(TextRequest("Hi")).status;
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_EQ(ReasonOf(status), "ROUTER_FULL");
@@ -347,8 +347,7 @@ TEST_F(FailureTest, AStoppingRouterLetsRequestsFinishAndTakesNoNewOnes) {
   StartUnified();
   iv1::GenerateRequest request = TextRequest("Hi");
   request.set_request_id("mine");
-  auto call = router_->Generate(request);
-  const wv1::Submit submit = one_->NextSubmit();
+  const auto [call, submit] = Run(request);
   const std::jthread drain([this] { router_->router()->Drain(); });
   EXPECT_TRUE(router_->Await([&] {  // refused as a duplicate until then
     return ReasonOf(router_->GenerateAll(request).status) == "STOPPING";
@@ -360,9 +359,7 @@ TEST_F(FailureTest, AStoppingRouterLetsRequestsFinishAndTakesNoNewOnes) {
 }
 
 TEST_F(FailureTest, AStoppingRouterCutsOffWhatDoesNotFinishInTime) {
-  StartUnified({"drain_timeout=0s"});
-  auto call = router_->Generate(TextRequest("Hi"));
-  const wv1::Submit submit = one_->NextSubmit();
+  const auto [call, submit] = RunUnified({"drain_timeout=0s"});
   const std::jthread drain([this] { router_->router()->Drain(); });
   const grpc::Status status = call->Rest().status;
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
