@@ -24,6 +24,7 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& ta
   if (files.ca.empty()) {
     return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments);
   }
+  if (!options.server_name.empty()) arguments.SetSslTargetNameOverride(options.server_name);
   return grpc::CreateCustomChannel(
       target,
       grpc::SslCredentials({std::move(files.ca), std::move(files.key), std::move(files.cert)}),

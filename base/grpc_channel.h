@@ -17,6 +17,8 @@ struct ChannelOptions {
   std::string tls_option;           // where `tls` is in the configuration, for errors
   // Of one message received. One that is sent is limited by its receiver.
   size_t max_message_bytes = 4 << 20;
+  // The name that the server's certificate has to be for; empty: the target's host.
+  std::string server_name = {};
 };
 
 // A channel to "host:port" with keepalive pings every 10 s, so that a peer that vanished without a

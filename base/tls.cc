@@ -33,7 +33,8 @@ Bio Open(const std::string& pem) {
 int NoPassphrase(char*, int, int, void*) { return -1; }
 
 absl::Status Wrong(absl::string_view option, absl::string_view name, absl::string_view why) {
-  return absl::InvalidArgumentError(absl::StrCat(option, ".", name, ": ", why));
+  return absl::InvalidArgumentError(
+      absl::StrCat(option, option.empty() ? "" : ".", name, ": ", why));
 }
 
 absl::StatusOr<std::string> ReadPem(const std::string& path, absl::string_view option,

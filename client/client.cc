@@ -8,6 +8,7 @@
 #include "base/grpc_channel.h"
 #include "base/grpc_status.h"
 #include "base/status.h"
+#include "client/tls_probe.h"
 #include "tandem/inference/v1/inference.grpc.pb.h"
 
 namespace tandem {
@@ -15,6 +16,8 @@ namespace v1 = inference::v1;
 namespace {
 
 constexpr size_t kMessageBytesMax = 128 << 20;  // prompt log-probabilities of a long prompt
+
+constexpr absl::Duration kProbeTimeout = absl::Seconds(2);
 
 std::chrono::system_clock::time_point Deadline(absl::Duration from_now) {
   return absl::ToChronoTime(absl::Now() + from_now);
@@ -31,8 +34,16 @@ struct Client::Connection {
 };
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Create(Options options) {
-  ASSIGN_OR_RETURN(auto channel,
-                   MakeChannel(options.endpoint, {.max_message_bytes = kMessageBytesMax}));
+  ChannelOptions to;
+  to.tls.set_ca_file(options.ca_file);
+  to.tls.set_cert_file(options.cert_file);
+  to.tls.set_key_file(options.key_file);
+  to.server_name = options.server_name;
+  to.max_message_bytes = kMessageBytesMax;
+  if (options.ca_file.empty() && !options.server_name.empty()) {
+    return absl::InvalidArgumentError("ca_file: has to be set too: server_name is for TLS");
+  }
+  ASSIGN_OR_RETURN(auto channel, MakeChannel(options.endpoint, to));
   return std::unique_ptr<Client>(
       new Client(std::move(options), std::make_unique<Connection>(std::move(channel))));
 }
@@ -51,10 +62,28 @@ absl::Status Client::WaitUntilConnected() {
     in_time = channel.WaitForStateChange(state, deadline);
     state = channel.GetState(/*try_to_connect=*/true);
   }
-  if (state == GRPC_CHANNEL_READY) return absl::OkStatus();
-  return absl::UnavailableError(
+  return state == GRPC_CHANNEL_READY ? absl::OkStatus() : WhyNotConnected();
+}
+
+absl::Status Client::WhyNotConnected() const {
+  const bool tls = !options_.ca_file.empty();
+  const Listener listener = ProbeListener(options_.endpoint, kProbeTimeout);
+  std::string why =
       absl::StrCat("nothing answers at ", options_.endpoint,
-                   "; is a cluster running (tandem serve), and is the endpoint right?"));
+                   "; is a cluster running (tandem serve), and is the endpoint right?");
+  if (listener == Listener::kTls && !tls) {
+    why = absl::StrCat(options_.endpoint, " speaks TLS: name a file with the authority that its ",
+                       "certificate comes from (--ca-file)");
+  } else if (listener == Listener::kTls) {
+    why =
+        absl::StrCat(options_.endpoint, " speaks TLS, but the two did not agree: its certificate ",
+                     "has to come from an authority in --ca-file and to be for this host or ",
+                     "--server-name; it may ask for a certificate too (--cert-file, --key-file)");
+  } else if (listener == Listener::kOther && tls) {
+    why = absl::StrCat(options_.endpoint, " does not speak TLS: leave --ca-file out, if all that ",
+                       "lies between is to be trusted");
+  }
+  return absl::UnavailableError(why);
 }
 
 absl::Status Client::Generate(const v1::GenerateRequest& request, OnResponse on_response) {

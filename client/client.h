@@ -11,12 +11,18 @@ namespace tandem {
 
 // A connection to a Tandem router.
 //   errors  those of the router, with their details (base/grpc_status.h: DetailOf); Unavailable
-//           names the endpoint when nothing answers there
+//           names the endpoint when nothing answers there, or TLS stands between the two sides.
+//           InvalidArgument from Create for files that do not fit
 //   threads any; each call blocks its own
 class Client {
  public:
   struct Options {
     std::string endpoint = "127.0.0.1:9000";
+    // PEM files. With `ca_file`, whose authorities the router's certificate has to come from, the
+    // connection is TLS; a certificate of one's own is for routers that ask for it.
+    std::string ca_file, cert_file, key_file;
+    // The name that the router's certificate has to have; empty: the endpoint's host.
+    std::string server_name;
     absl::Duration connect_timeout = absl::Seconds(10);  // also of the short calls, as a whole
   };
   // Takes one message of the answer; false cancels the request.
@@ -37,6 +43,7 @@ class Client {
   struct Connection;
   Client(Options options, std::unique_ptr<Connection> connection);
   absl::Status WaitUntilConnected();
+  absl::Status WhyNotConnected() const;
 
   const Options options_;
   const std::unique_ptr<Connection> connection_;

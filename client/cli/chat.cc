@@ -96,7 +96,7 @@ class Conversation {
 };
 
 int Converse(const RequestFlags& flags, const std::string& system) {
-  const auto client = Client::Create({.endpoint = flags.endpoint});
+  const auto client = Client::Create(flags.connection);
   if (!client.ok()) return UsageError("chat", client.status());
   Conversation conversation(client->get(), flags.Request(), system);
   const bool terminal = InputIsTerminal();

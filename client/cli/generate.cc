@@ -95,7 +95,7 @@ absl::StatusOr<v1::GenerateRequest> MakeRequest(const GenerateFlags& flags,
 }
 
 int Generate(const GenerateFlags& flags, const v1::GenerateRequest& request) {
-  const auto client = Client::Create({.endpoint = flags.request.endpoint});
+  const auto client = Client::Create(flags.request.connection);
   if (!client.ok()) return UsageError("generate", client.status());
   Answer answer(absl::Now());
   const absl::Status status =

@@ -9,6 +9,7 @@
 #include "base/nearest.h"
 #include "client/cli/child.h"
 #include "client/cli/commands.h"
+#include "client/cli/endpoint_flags.h"
 #include "client/cli/flags.h"
 #include "client/cli/terminal.h"
 #include "client/client.h"
@@ -32,8 +33,8 @@ int Inspect(const std::string& path) {
   return 1;
 }
 
-int List(const std::string& endpoint) {
-  const auto client = Client::Create({.endpoint = endpoint});
+int List(const Client::Options& connection) {
+  const auto client = Client::Create(connection);
   if (!client.ok()) return UsageError("models", client.status());
   const auto models = (*client)->ListModels();
   if (!models.ok()) {
@@ -52,10 +53,10 @@ int List(const std::string& endpoint) {
 }  // namespace
 
 int RunModels(Arguments args) {
-  std::string endpoint = "127.0.0.1:9000";
+  Client::Options connection;
   bool help = false;
   Flags flags;
-  flags.Text("endpoint", "H:P", "the router, for list; default 127.0.0.1:9000", &endpoint);
+  DeclareEndpoint(&flags, &connection);  // for list
   flags.Switch("help", "show this", &help);
   const absl::StatusOr<std::vector<std::string>> words = flags.Parse(args);
   if (!words.ok()) return UsageError("models", words.status());
@@ -64,7 +65,7 @@ int RunModels(Arguments args) {
     return 0;
   }
   if (words->size() == 2 && words->front() == "inspect") return Inspect(words->back());
-  if (words->size() == 1 && words->front() == "list") return List(endpoint);
+  if (words->size() == 1 && words->front() == "list") return List(connection);
   const std::string message =
       words->empty() || words->front() == "inspect" || words->front() == "list"
           ? "give inspect PATH, or list"

@@ -1,10 +1,12 @@
 #include "client/cli/request_flags.h"
 
+#include "client/cli/endpoint_flags.h"
+
 namespace tandem::cli {
 namespace v1 = inference::v1;
 
 void RequestFlags::Declare(Flags* flags) {
-  flags->Text("endpoint", "H:P", "the router; default 127.0.0.1:9000", &endpoint);
+  DeclareEndpoint(flags, &connection);
   flags->Text("model", "NAME", "may be left out where one model is served", &model);
   flags->Count("max-tokens", "N", "tokens to produce at most", &max_tokens);
   flags->Real("temperature", "T", "0 is greedy; default: the model's", &temperature);

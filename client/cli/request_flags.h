@@ -3,13 +3,14 @@
 
 #include "absl/types/optional.h"
 #include "client/cli/flags.h"
+#include "client/client.h"
 #include "tandem/inference/v1/inference.pb.h"
 
 namespace tandem::cli {
 
 // The flags that `generate` and `chat` share: where to ask, and how to sample.
 struct RequestFlags {
-  std::string endpoint = "127.0.0.1:9000";
+  Client::Options connection;
   std::string model;
   absl::optional<uint32_t> max_tokens;
   absl::optional<float> temperature;

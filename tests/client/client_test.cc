@@ -4,10 +4,14 @@
 #include <grpcpp/grpcpp.h>
 
 #include <atomic>
+#include <filesystem>
+#include <fstream>
 
 #include "base/grpc_status.h"
+#include "base/status.h"
 #include "tandem/inference/v1/inference.grpc.pb.h"
 #include "tests/support/status_matchers.h"
+#include "tests/support/test_certificate.h"
 
 namespace tandem {
 namespace {
@@ -40,12 +44,31 @@ class FakeRouter final : public v1::InferenceService::Service {
   std::atomic<bool> cancelled{false};
 };
 
+// Where files of a test are; gone with it.
+class Folder {
+ public:
+  Folder() {
+    std::string path = std::filesystem::path(testing::TempDir()) / "tandem_client_XXXXXX";
+    EXPECT_NE(mkdtemp(path.data()), nullptr);
+    path_ = path;
+  }
+  ~Folder() { std::filesystem::remove_all(path_); }
+  std::string Write(const std::string& name, const std::string& text) const {
+    std::ofstream(path_ / name) << text;
+    return path_ / name;
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
 class ClientTest : public ::testing::Test {
  protected:
-  void SetUp() override {
+  void SetUp() override { Serve(grpc::InsecureServerCredentials()); }
+  void Serve(const std::shared_ptr<grpc::ServerCredentials>& credentials) {
     grpc::ServerBuilder builder;
     int port = 0;
-    builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port);
+    builder.AddListeningPort("127.0.0.1:0", credentials, &port);
     builder.RegisterService(&router_);
     server_ = builder.BuildAndStart();
     ASSERT_NE(server_, nullptr);
@@ -111,6 +134,80 @@ TEST_F(ClientTest, ARefusedConnectionIsToldAtOnceAndNamesTheEndpoint) {
   EXPECT_THAT(Connected()->ListModels(),
               StatusIs(absl::StatusCode::kUnavailable, HasSubstr("nothing answers at 127.0.0.1:")));
   EXPECT_LT(absl::Now() - start, absl::Seconds(5));  // half of the time limit for connecting
+}
+
+// A router with a certificate for localhost and 127.0.0.1 that is its own authority.
+class TlsClientTest : public ClientTest {
+ protected:
+  void SetUp() override { ServeTls(/*client_authority=*/""); }
+  void ServeTls(const std::string& client_authority) {
+    grpc::SslServerCredentialsOptions options(
+        client_authority.empty() ? GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE
+                                 : GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
+    options.pem_root_certs = client_authority;
+    options.pem_key_cert_pairs.push_back({own_.key, own_.cert});
+    Serve(grpc::SslServerCredentials(options));
+  }
+  absl::Status List(Client::Options options) {
+    options.endpoint = endpoint_;
+    ASSIGN_OR_RETURN(const auto client, Client::Create(options));
+    return client->ListModels().status();
+  }
+
+  const Folder folder_;
+  const TestCertificate own_ = MakeTestCertificate();
+};
+
+TEST_F(TlsClientTest, WhoTrustsTheRoutersAuthorityIsServed) {
+  Client::Options options;
+  options.ca_file = folder_.Write("ca.pem", own_.cert);
+  EXPECT_THAT(List(options), IsOk());
+  options.server_name = "localhost";
+  EXPECT_THAT(List(options), IsOk());
+}
+
+TEST_F(TlsClientTest, AClientWithoutTlsIsToldThatTheRouterHasIt) {
+  EXPECT_THAT(List({}), StatusIs(absl::StatusCode::kUnavailable,
+                                 HasSubstr(endpoint_ + " speaks TLS: name a file")));
+}
+
+TEST_F(TlsClientTest, ACertificateThatDoesNotFitIsTheReasonThatIsTold) {
+  Client::Options options;
+  options.ca_file = folder_.Write("other.pem", MakeTestCertificate().cert);
+  const auto refused = StatusIs(absl::StatusCode::kUnavailable, HasSubstr("did not agree"));
+  EXPECT_THAT(List(options), refused);
+  options.ca_file = folder_.Write("ca.pem", own_.cert);
+  options.server_name = "elsewhere.example";
+  EXPECT_THAT(List(options), refused);
+}
+
+TEST_F(TlsClientTest, ARouterThatAsksForACertificateGetsIt) {
+  Stop();
+  const TestCertificate mine = MakeTestCertificate();
+  ServeTls(mine.cert);
+  Client::Options options;
+  options.ca_file = folder_.Write("ca.pem", own_.cert);
+  EXPECT_THAT(List(options),
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("--cert-file, --key-file")));
+  options.cert_file = folder_.Write("cert.pem", mine.cert);
+  options.key_file = folder_.Write("key.pem", mine.key);
+  EXPECT_THAT(List(options), IsOk());
+}
+
+TEST_F(ClientTest, ARouterWithoutTlsIsTheReasonThatIsTold) {
+  const Folder folder;
+  const std::string path = folder.Write("ca.pem", MakeTestCertificate().cert);
+  ASSERT_OK_AND_ASSIGN(const auto client, Client::Create({.endpoint = endpoint_, .ca_file = path}));
+  EXPECT_THAT(client->ListModels(), StatusIs(absl::StatusCode::kUnavailable,
+                                             HasSubstr(endpoint_ + " does not speak TLS")));
+}
+
+TEST(Client, FilesThatDoNotFitAreNamedWhenItIsMade) {
+  EXPECT_THAT(Client::Create({.ca_file = "/nonexistent/ca.pem"}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("ca_file: cannot read /nonexistent/ca.pem")));
+  EXPECT_THAT(Client::Create({.server_name = "localhost"}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("server_name is for TLS")));
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include <gmock/gmock.h>
 
+#include "client/cli/endpoint_flags.h"
 #include "tests/support/status_matchers.h"
 
 namespace tandem::cli {
@@ -82,6 +83,20 @@ TEST(Flags, MistakesNameTheFlagAndTheFix) {
     EXPECT_THAT(bound.Declared().Parse(c.args),
                 StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(c.message)));
   }
+}
+
+TEST(EndpointFlags, SayWhereTheRouterIsAndHowToKnowIt) {
+  Client::Options connection;
+  Flags flags;
+  DeclareEndpoint(&flags, &connection);
+  ASSERT_THAT(flags.Parse({"--endpoint=r:1", "--ca-file", "ca", "--cert-file", "cert", "--key-file",
+                           "key", "--server-name", "router"}),
+              IsOk());
+  EXPECT_EQ(connection.endpoint, "r:1");
+  EXPECT_EQ(connection.ca_file, "ca");
+  EXPECT_EQ(connection.cert_file, "cert");
+  EXPECT_EQ(connection.key_file, "key");
+  EXPECT_EQ(connection.server_name, "router");
 }
 
 }  // namespace
