@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <set>
+
 #include "base/status.h"
 #include "tests/support/status_matchers.h"
 
@@ -75,6 +77,23 @@ TEST(GrpcStatus, DetailsThatDoNotParseAreLeftOut) {
       FromGrpcStatus(grpc::Status(grpc::StatusCode::UNAVAILABLE, "m", "\xff\xff garbage"));
   EXPECT_THAT(status, StatusIs(absl::StatusCode::kUnavailable, "m"));
   EXPECT_FALSE(DetailOf<google::rpc::ErrorInfo>(status).has_value());
+}
+
+TEST(GrpcStatus, EveryCodeOfTheWorldHasAReasonAndTheRestAreOurBugs) {
+  std::set<absl::string_view> reasons;
+  for (const auto code :
+       {absl::StatusCode::kInvalidArgument, absl::StatusCode::kUnimplemented,
+        absl::StatusCode::kNotFound, absl::StatusCode::kAlreadyExists,
+        absl::StatusCode::kUnavailable, absl::StatusCode::kResourceExhausted,
+        absl::StatusCode::kFailedPrecondition, absl::StatusCode::kDeadlineExceeded,
+        absl::StatusCode::kCancelled, absl::StatusCode::kAborted, absl::StatusCode::kDataLoss}) {
+    EXPECT_NE(DefaultReason(code), "INTERNAL") << code;
+    EXPECT_TRUE(reasons.insert(DefaultReason(code)).second) << code;
+  }
+  for (const auto code : {absl::StatusCode::kInternal, absl::StatusCode::kUnknown,
+                          absl::StatusCode::kOutOfRange, absl::StatusCode::kPermissionDenied}) {
+    EXPECT_EQ(DefaultReason(code), "INTERNAL") << code;
+  }
 }
 
 TEST(GrpcStatus, OkStaysOk) {

@@ -219,6 +219,19 @@ TEST_F(FailureTest, AFailedHandoffEndsTheRequestAtTheDecodeWorkerToo) {
   EXPECT_FALSE(prefill_->cancelled(p.handle()));  // it has ended there by itself
 }
 
+TEST_F(FailureTest, AHandoffThatWasGivenUpOrArrivedDamagedIsWorthAnotherTry) {
+  StartUnified();
+  for (const auto& [code, reason] : {std::pair(10, "HANDOFF_ABORTED"), {15, "KV_DAMAGED"}}) {
+    const auto [call, submit] = Run(TextRequest("Hi"));
+    one_->SendError(submit.handle(), code, "the attempt is over");
+    const grpc::Status status = call->Rest().status;
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+    EXPECT_EQ(ReasonOf(status), reason);
+    EXPECT_TRUE(HasRetryInfo(status));
+    EXPECT_THAT(status.error_message(), HasSubstr("the attempt is over"));
+  }
+}
+
 TEST_F(FailureTest, TextOfOurOwnFaultsStaysInTheLog) {
   const auto [call, submit] = RunUnified();
   one_->SendError(submit.handle(), 13, "a secret of the machine room");
