@@ -2,7 +2,8 @@
 """Makes the golden files that tests/golden/README.md describes, with transformers on the CPU.
 
   python3 -m venv /tmp/golden && /tmp/golden/bin/pip install -r requirements.txt
-  /tmp/golden/bin/python make.py tiny        # the tiny models: a minute
+  /tmp/golden/bin/python make.py tiny        # the tiny models: some minutes; NAMEs: only those
+  /tmp/golden/bin/python make.py blocks      # stored blocks and their values
   /tmp/golden/bin/python make.py smollm2     # the default model's oracle: some minutes
 """
 import argparse
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+import blocks
 import gguf_files
 import oracle
 import tiny
@@ -22,7 +24,7 @@ HERE = Path(__file__).resolve().parent
 
 def make_variant(variant: Variant) -> None:
     seed = zlib.crc32(variant.name.encode())
-    folder = HERE / "llama" / variant.name
+    folder = HERE / variant.family / variant.name
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     model = tiny.build(tiny.config_of(variant))
@@ -42,12 +44,16 @@ def make_variant(variant: Variant) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["tiny", "smollm2"])
-    what = parser.parse_args().what
+    parser.add_argument("what", choices=["tiny", "blocks", "smollm2"])
+    parser.add_argument("names", nargs="*", metavar="NAME", help="tiny models, instead of all")
+    asked = parser.parse_args()
     torch.set_num_threads(1)  # one order of summation, and small matrices gain nothing by more
-    if what == "tiny":
+    if asked.what == "tiny":
         for variant in VARIANTS:
-            make_variant(variant)
+            if not asked.names or variant.name in asked.names:
+                make_variant(variant)
+    elif asked.what == "blocks":
+        blocks.make(HERE / "blocks")
     else:
         oracle.make(HERE / "smollm2")
 

@@ -1,4 +1,5 @@
-"""Tiny random Llama models, their tokenizer, and what transformers computes with them."""
+"""Tiny random models, their tokenizer, and what transformers computes with them."""
+import copy
 import json
 from pathlib import Path
 
@@ -15,6 +16,9 @@ GAP_MIN = 0.01  # between the two highest logits, so that rounding can't choose 
 TEMPLATE = ("{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}</s>"
             "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}")
 SPECIALS = ["<unk>", "<s>", "</s>", "<|user|>", "<|assistant|>", "<|system|>"]
+CLASSES = {"llama": (transformers.LlamaConfig, transformers.LlamaForCausalLM),
+           "qwen2": (transformers.Qwen2Config, transformers.Qwen2ForCausalLM),
+           "qwen3": (transformers.Qwen3Config, transformers.Qwen3ForCausalLM)}
 transformers.utils.logging.disable_progress_bar()
 CORPUS = ["the quick brown fox jumps over the lazy dog", "a model reads text and writes text",
           "pack my box with five dozen liquor jugs", "how much wood would a woodchuck chuck"]
@@ -32,13 +36,13 @@ def make_tokenizer() -> tokenizers.Tokenizer:
     return tokenizer
 
 
-def config_of(variant: Variant, **changes) -> transformers.LlamaConfig:
-    return transformers.LlamaConfig(**{**BASE, **variant.config, **changes})
+def config_of(variant: Variant, **changes) -> transformers.PreTrainedConfig:
+    return CLASSES[variant.family][0](**copy.deepcopy({**BASE, **variant.config, **changes}))
 
 
-def build(config: transformers.LlamaConfig) -> transformers.LlamaForCausalLM:
+def build(config: transformers.PreTrainedConfig) -> transformers.PreTrainedModel:
     """A model on the eager attention path, in float32, for inference."""
-    model = transformers.LlamaForCausalLM._from_config(
+    model = CLASSES[config.model_type][1]._from_config(
         config, attn_implementation="eager", dtype=torch.float32)
     return model.eval()
 
@@ -115,7 +119,7 @@ def write_expectation(folder: Path, facts: dict, logits: np.ndarray) -> None:
     (folder / "logits.f32").write_bytes(logits.astype("<f4").tobytes())
 
 
-def write_folder(folder: Path, variant: Variant, model) -> transformers.LlamaForCausalLM:
+def write_folder(folder: Path, variant: Variant, model) -> transformers.PreTrainedModel:
     """The model of the stored weights, in float32. (The given one's rotary buffers are rounded.)"""
     model.to(getattr(torch, variant.dtype)).save_pretrained(
         folder, max_shard_size=variant.shard_size or "1GB")
@@ -125,5 +129,5 @@ def write_folder(folder: Path, variant: Variant, model) -> transformers.LlamaFor
                 "clean_up_tokenization_spaces": False}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n")
     (folder / "LICENSE").write_text("Random numbers made for tests; no rights are claimed.\n")
-    return transformers.LlamaForCausalLM.from_pretrained(
+    return CLASSES[variant.family][1].from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager").eval()

@@ -44,7 +44,39 @@ constexpr GoldenMutant kMutants[] = {
      [](ModelSpec& spec) { spec.rope.scaling = RopeScaling::kNone; }},
     {"gguf_bf16", "scaling ignored",
      [](ModelSpec& spec) { spec.rope.scaling = RopeScaling::kNone; }},
+    {"qwen2", "bias ignored", [](ModelSpec& spec) { spec.qkv_bias = false; }},
+    {"qwen2_yarn", "scaling ignored",
+     [](ModelSpec& spec) { spec.rope.scaling = RopeScaling::kNone; }},
+    {"qwen2_yarn", "factor halved", [](ModelSpec& spec) { spec.rope.factor /= 2; }},
+    {"qwen2_yarn", "original context halved",
+     [](ModelSpec& spec) { spec.rope.original_context /= 2; }},
+    {"qwen2_yarn", "beta_fast halved", [](ModelSpec& spec) { spec.rope.beta_fast /= 2; }},
+    {"qwen2_yarn", "beta_slow doubled", [](ModelSpec& spec) { spec.rope.beta_slow *= 2; }},
+    {"qwen2_yarn", "magnitude ignored", [](ModelSpec& spec) { spec.rope.magnitude = 1; }},
+    {"qwen2_yarn", "not truncated", [](ModelSpec& spec) { spec.rope.truncate = false; }},
+    {"qwen2_window", "ignored", [](ModelSpec& spec) { spec.windows.clear(); }},
+    {"qwen2_window", "a token more", [](ModelSpec& spec) { spec.windows[2] += 1; }},
+    {"qwen2_window", "in one layer less", [](ModelSpec& spec) { spec.windows[1] = 0; }},
+    {"qwen2_window", "in the first layer too", [](ModelSpec& spec) { spec.windows[0] = 7; }},
+    {"qwen2_layers", "in the full layer too", [](ModelSpec& spec) { spec.windows[1] = 20; }},
+    {"qwen2_layers", "not in the first layer", [](ModelSpec& spec) { spec.windows[0] = 0; }},
+    {"gguf_qwen2", "scaling ignored",
+     [](ModelSpec& spec) { spec.rope.scaling = RopeScaling::kNone; }},
+    {"gguf_qwen2", "magnitude ignored", [](ModelSpec& spec) { spec.rope.magnitude = 1; }},
+    {"gguf_qwen2", "bias ignored", [](ModelSpec& spec) { spec.qkv_bias = false; }},
+    {"qwen3", "norms of heads ignored", [](ModelSpec& spec) { spec.qk_norm = false; }},
+    {"qwen3_biases", "q, k and v bias ignored", [](ModelSpec& spec) { spec.qkv_bias = false; }},
+    {"qwen3_biases", "o bias ignored", [](ModelSpec& spec) { spec.o_bias = false; }},
+    {"qwen3_eps", "the usual epsilon", [](ModelSpec& spec) { spec.norm_eps = 1e-6f; }},
+    {"qwen3_window", "a token less", [](ModelSpec& spec) { spec.windows[1] -= 1; }},
+    {"qwen3_yarn", "the factor that follows from mscale",
+     [](ModelSpec& spec) { spec.rope.magnitude = 0.885; }},
+    {"qwen3_mscale", "mscale ignored", [](ModelSpec& spec) { spec.rope.magnitude = 1.1386; }},
+    {"qwen3_mscale", "truncated", [](ModelSpec& spec) { spec.rope.truncate = true; }},
+    {"gguf_qwen3", "norms of heads ignored", [](ModelSpec& spec) { spec.qk_norm = false; }},
 };
+
+constexpr absl::string_view kFamilyFolders[] = {"llama", "qwen2", "qwen3"};
 
 absl::StatusOr<json> ReadJson(const std::string& path) {
   ASSIGN_OR_RETURN(const std::string text, ReadFileUpTo(path, kBytesMax));
@@ -108,16 +140,22 @@ OraclePrompt ReadPrompt(const json& facts, size_t subset, FloatReader& reader) {
 std::vector<std::string> GoldenNames() {
   std::vector<std::string> names;
   std::error_code error;
-  for (const auto& entry :
-       std::filesystem::directory_iterator(absl::StrCat(kFolder, "/llama"), error)) {
-    names.push_back(entry.path().filename().string());
+  for (const absl::string_view family : kFamilyFolders) {
+    const std::string folder = absl::StrCat(kFolder, "/", family);
+    for (const auto& entry : std::filesystem::directory_iterator(folder, error)) {
+      names.push_back(entry.path().filename().string());
+    }
   }
   std::sort(names.begin(), names.end());
   return names;
 }
 
 absl::StatusOr<Golden> ReadGolden(absl::string_view name) {
-  const std::string folder = absl::StrCat(kFolder, "/llama/", name);
+  std::string folder;
+  for (const absl::string_view family : kFamilyFolders) {
+    folder = absl::StrCat(kFolder, "/", family, "/", name);
+    if (std::filesystem::exists(folder)) break;
+  }
   const std::string gguf = absl::StrCat(folder, "/model.gguf");
   ASSIGN_OR_RETURN(const json facts, ReadJson(absl::StrCat(folder, "/expected.json")));
   Golden golden;

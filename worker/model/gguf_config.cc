@@ -79,7 +79,7 @@ absl::StatusOr<std::vector<float>> ReadDivisors(const TensorInfo& tensor) {
   return divisors;
 }
 
-// As llama.cpp reads it: rotations grow with the factor, and "attn_factor" multiplies that.
+// As llama.cpp reads it: rotations grow with the factor, and two keys multiply that.
 absl::Status ReadYarn(const Gguf& gguf, const Keys& keys, int32_t max_context, RopeSpec& rope) {
   const auto number = [&](absl::string_view key, double fallback) {
     return gguf.metadata.NumberOr(keys.At(key), fallback);
@@ -91,7 +91,9 @@ absl::Status ReadYarn(const Gguf& gguf, const Keys& keys, int32_t max_context, R
   ASSIGN_OR_RETURN(rope.beta_fast, number("rope.scaling.yarn_beta_fast", rope.beta_fast));
   ASSIGN_OR_RETURN(rope.beta_slow, number("rope.scaling.yarn_beta_slow", rope.beta_slow));
   ASSIGN_OR_RETURN(const double multiplier, number("rope.scaling.attn_factor", 1));
-  rope.magnitude = multiplier * (rope.factor <= 1 ? 1 : 0.1 * std::log(rope.factor) + 1);
+  ASSIGN_OR_RETURN(const double yarn_multiplier, number("rope.scaling.yarn_attn_factor", 1));
+  rope.magnitude =
+      multiplier * yarn_multiplier * (rope.factor <= 1 ? 1 : 0.1 * std::log(rope.factor) + 1);
   rope.scaling = RopeScaling::kYarn;
   return absl::OkStatus();
 }
