@@ -28,16 +28,16 @@ def gguf(version: int, pairs: list[bytes], tensors: list[tuple], data: int) -> b
     return head + bytes(-len(head) % 32 + data)
 
 
-def llama(tokens: int) -> list[bytes]:
+def model(family: str, tokens: int) -> list[bytes]:
     names = b"".join(text(f"t{i}") for i in range(tokens))
     scores = struct.pack(f"<{tokens}f", *range(tokens))
     kinds = struct.pack(f"<{tokens}I", *[1] * tokens)
     array = struct.pack
     return [
-        pair("general.architecture", STRING, text("llama")), number("llama.block_count", 1),
-        number("llama.embedding_length", 32), number("llama.feed_forward_length", 32),
-        number("llama.context_length", 64), number("llama.attention.head_count", 2),
-        pair("llama.attention.layer_norm_rms_epsilon", FLOAT32, struct.pack("<f", 1e-5)),
+        pair("general.architecture", STRING, text(family)), number(f"{family}.block_count", 1),
+        number(f"{family}.embedding_length", 32), number(f"{family}.feed_forward_length", 32),
+        number(f"{family}.context_length", 64), number(f"{family}.attention.head_count", 2),
+        pair(f"{family}.attention.layer_norm_rms_epsilon", FLOAT32, struct.pack("<f", 1e-5)),
         pair("tokenizer.ggml.tokens", ARRAY, array("<IQ", STRING, tokens) + names),
         pair("tokenizer.ggml.scores", ARRAY, array("<IQ", FLOAT32, tokens) + scores),
         pair("tokenizer.ggml.token_type", ARRAY, array("<IQ", UINT32, tokens) + kinds),
@@ -63,7 +63,14 @@ def main() -> None:
         "gguf_fuzz/types": gguf(3, [number("general.alignment", 64)], [
             ("f16", [8, 2], 1, 0), ("q4_0", [32], 2, 64), ("q4_1", [32], 3, 128),
             ("q8_0", [32, 2], 8, 192), ("bf16", [2, 2, 2, 2], 30, 320)], 352),
-        "gguf_fuzz/llama": gguf(3, llama(4), [("rope_freqs.weight", [8], 0, 0)], 32),
+        "gguf_fuzz/k_types": gguf(3, [], [
+            ("q4_k", [256, 2], 12, 0), ("q5_k", [256], 13, 288), ("q6_k", [256], 14, 480)], 704),
+        "gguf_fuzz/qwen3": gguf(3, model("qwen3", 4) + [
+            pair("qwen3.rope.scaling.type", STRING, text("yarn")),
+            pair("qwen3.rope.scaling.factor", FLOAT32, struct.pack("<f", 4)),
+            number("qwen3.rope.scaling.original_context_length", 64)], [
+                ("blk.0.attn_q.bias", [32], 0, 0)], 128),
+        "gguf_fuzz/llama": gguf(3, model("llama", 4), [("rope_freqs.weight", [8], 0, 0)], 32),
         "safetensors_fuzz/empty": safetensors({}, 0),
         "safetensors_fuzz/two": safetensors({
             "__metadata__": {"format": "pt"}, "a": entry("F32", [2, 2], 0, 16),

@@ -3,6 +3,8 @@
 #include <bit>
 #include <cstring>
 
+#include "worker/model/stored_codes.h"
+
 namespace tandem {
 namespace {
 
@@ -19,10 +21,45 @@ void DequantizeQ8(const uint8_t* block, float* out) {
 }
 
 // value = d * (code - zero) + m
-void DequantizeQ4(const uint8_t* codes, float d, int zero, float m, float* out) {
-  for (int i = 0; i < 16; ++i) {
-    out[i] = d * static_cast<float>((codes[i] & 0xf) - zero) + m;
-    out[i + 16] = d * static_cast<float>((codes[i] >> 4) - zero) + m;
+template <DType kType>
+void DequantizeQ4(const uint8_t* block, int zero, float m, float* out) {
+  constexpr StoredCodes kCodes = StoredCodesOf(kType);
+  const float d = HalfToFloat(Load<uint16_t>(block));
+  for (int k = 0; k < 32; ++k) {
+    out[k] = d * static_cast<float>(static_cast<int>(CodeAt(kCodes, block, k)) - zero) + m;
+  }
+}
+
+// The scale and the min of 32 elements of a Q4_K or Q5_K block.
+struct SubBlock {
+  int scale = 0, min = 0;
+};
+
+SubBlock SubBlockAt(const uint8_t* scales, int index) {
+  if (index < 4) return {scales[index] & 63, scales[4 + index] & 63};
+  const int low = scales[4 + index];
+  return {(low & 15) | scales[index - 4] >> 6 << 4, low >> 4 | scales[index] >> 6 << 4};
+}
+
+template <DType kType>
+void DequantizeQ45K(const uint8_t* block, float* out) {
+  constexpr StoredCodes kCodes = StoredCodesOf(kType);
+  const float d = HalfToFloat(Load<uint16_t>(block));
+  const float dmin = HalfToFloat(Load<uint16_t>(block + 2));
+  for (int k = 0; k < 256; ++k) {
+    const SubBlock sub = SubBlockAt(block + 4, k / 32);
+    const float scale = d * static_cast<float>(sub.scale);
+    const float min = dmin * static_cast<float>(sub.min);
+    out[k] = scale * static_cast<float>(CodeAt(kCodes, block, k)) - min;
+  }
+}
+
+void DequantizeQ6K(const uint8_t* block, float* out) {
+  const float d = HalfToFloat(Load<uint16_t>(block + 208));
+  constexpr StoredCodes kCodes = StoredCodesOf(DType::kQ6_K);
+  for (int k = 0; k < 256; ++k) {
+    const float scale = d * static_cast<float>(Load<int8_t>(block + 192 + k / 16));
+    out[k] = scale * static_cast<float>(static_cast<int>(CodeAt(kCodes, block, k)) - 32);
   }
 }
 
@@ -41,11 +78,19 @@ void DequantizeBlock(DType dtype, const uint8_t* block, float* out) {
       DequantizeQ8(block, out);
       break;
     case DType::kQ4_0:
-      DequantizeQ4(block + 2, HalfToFloat(Load<uint16_t>(block)), 8, 0, out);
+      DequantizeQ4<DType::kQ4_0>(block, 8, 0, out);
       break;
     case DType::kQ4_1:
-      DequantizeQ4(block + 4, HalfToFloat(Load<uint16_t>(block)), 0,
-                   HalfToFloat(Load<uint16_t>(block + 2)), out);
+      DequantizeQ4<DType::kQ4_1>(block, 0, HalfToFloat(Load<uint16_t>(block + 2)), out);
+      break;
+    case DType::kQ4_K:
+      DequantizeQ45K<DType::kQ4_K>(block, out);
+      break;
+    case DType::kQ5_K:
+      DequantizeQ45K<DType::kQ5_K>(block, out);
+      break;
+    case DType::kQ6_K:
+      DequantizeQ6K(block, out);
       break;
   }
 }

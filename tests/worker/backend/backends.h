@@ -73,9 +73,12 @@ class RandomWeight {
     std::mt19937 random(seed);
     for (uint8_t& byte : stored_) byte = static_cast<uint8_t>(random());
     const DTypeInfo info = InfoOf(dtype);
-    const int scales = dtype == DType::kQ4_1 ? 2 : IsQuantized(dtype) ? 1 : 0;
     for (size_t block = 0; block < stored_.size(); block += info.block_bytes) {
-      for (int i = 0; i < scales; ++i) Put(block + 2 * i, 0x2000 | (random() & 0x83ff));
+      // Scales of scales are about a 32nd of the others.
+      for (const int at : HalvesOf(dtype)) {
+        const uint32_t exponent = info.block_elements == 256 ? 0x0c00 : 0x2000;
+        Put(block + at, exponent | (random() & 0x83ff));
+      }
       if (dtype == DType::kF16) Put(block, (random() & 0x87ff) | 0x2800);
       if (dtype == DType::kBF16) Put(block, (random() & 0x80ff) | 0x3d00);
       if (dtype == DType::kF32) {
@@ -99,6 +102,23 @@ class RandomWeight {
   }
 
  private:
+  // The bytes of a block where its scales begin.
+  static std::vector<int> HalvesOf(DType dtype) {
+    switch (dtype) {
+      case DType::kQ8_0:
+      case DType::kQ4_0:
+        return {0};
+      case DType::kQ4_1:
+      case DType::kQ4_K:
+      case DType::kQ5_K:
+        return {0, 2};
+      case DType::kQ6_K:
+        return {208};
+      default:
+        return {};
+    }
+  }
+
   void Put(size_t at, uint32_t half) {
     const uint16_t value = static_cast<uint16_t>(half);
     std::memcpy(stored_.data() + at, &value, sizeof(value));

@@ -20,9 +20,16 @@ class LinearTest : public ::testing::TestWithParam<DType> {
  protected:
   std::vector<LinearCase> Cases() const {
     std::vector<LinearCase> cases(std::begin(kCases), std::end(kCases));
+    for (LinearCase& one : cases) one.cols = WholeBlocks(one.cols);
     if (IsQuantized(GetParam())) return cases;
     for (const int64_t cols : kPlainCols) cases.push_back({19, cols});
     return cases;
+  }
+
+  // `cols`, rounded up to blocks of the type.
+  static int64_t WholeBlocks(int64_t cols) {
+    const int64_t block = InfoOf(GetParam()).block_elements;
+    return (cols + block - 1) / block * block;
   }
 
   // Runs one layer; with `accumulate` on top of `out`.
@@ -97,7 +104,7 @@ TEST_P(LinearTest, BitsDoNotDependOnRowsThreadsOrInstructions) {
 
 // More rows than the kernel's block of them, so that a block starts in the middle.
 TEST_P(LinearTest, ManyRowsEqualFewRows) {
-  const int64_t rows = 400, outputs = 40, cols = 64;
+  const int64_t rows = 400, outputs = 40, cols = WholeBlocks(64);
   const RandomWeight weight(GetParam(), outputs, cols, 9);
   const std::vector<float> x = RandomFloats(rows * cols, 10);
   for (const auto& [name, backend] : FastBackends()) {
@@ -112,14 +119,15 @@ TEST_P(LinearTest, ManyRowsEqualFewRows) {
 }
 
 TEST_P(LinearTest, EmbeddingRowsAreTheDequantisedWeights) {
-  const RandomWeight weight(GetParam(), 37, 96, 11);
+  const int64_t cols = WholeBlocks(96);
+  const RandomWeight weight(GetParam(), 37, cols, 11);
   const int32_t ids[] = {36, 0, 17, 17};
   const std::vector<NamedBackend> backends = AllBackends();
   for (const auto& [name, backend] : backends) {
     auto matrix = backend->PackMatrix({&weight.view(), 1});
     ASSERT_THAT(matrix, IsOk());
-    std::vector<float> got(4 * 96), want;
-    ASSERT_THAT(backend->Embed(**matrix, ids, {got.data(), 4, 96}), IsOk());
+    std::vector<float> got(4 * cols), want;
+    ASSERT_THAT(backend->Embed(**matrix, ids, {got.data(), 4, cols}), IsOk());
     ASSERT_THAT(backend->Synchronize(), IsOk());
     for (const int32_t id : ids) {
       const std::vector<float> row = weight.Row(id);
@@ -131,7 +139,7 @@ TEST_P(LinearTest, EmbeddingRowsAreTheDequantisedWeights) {
 
 // q, k and v of a file may have different types, and GGUF stores rows in another order.
 TEST_P(LinearTest, PartsOfOtherTypesAndRowOrdersAreStacked) {
-  const int64_t cols = 64;
+  const int64_t cols = WholeBlocks(64);
   RandomWeight first(GetParam(), 24, cols, 12), second(DType::kQ8_0, 10, cols, 13);
   WeightView reordered = first.view();
   for (int32_t i = 0; i < 24; ++i) reordered.row_order.push_back(23 - i);

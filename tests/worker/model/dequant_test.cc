@@ -4,7 +4,11 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
+#include <fstream>
+#include <iterator>
 #include <limits>
+#include <string>
 #include <vector>
 
 namespace tandem {
@@ -76,6 +80,27 @@ TEST(DequantizeRow, FollowsTheRowOrder) {
     DequantizeRow(view, row, absl::MakeSpan(rows).subspan(row, 1));
   }
   EXPECT_THAT(rows, ElementsAre(1, 3, 2, 4));
+}
+
+std::vector<uint8_t> BytesOf(const std::string& name) {
+  std::ifstream file(std::string(TANDEM_SOURCE_DIR "/tests/golden/blocks/") + name,
+                     std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
+// The bytes are random and the values are the gguf package's (tests/golden/blocks.py), bit for bit.
+TEST(Dequantize, ReadsEveryBlockTypeAsGgmlDefinesIt) {
+  for (const DType dtype : kAllDTypes) {
+    if (!IsQuantized(dtype)) continue;
+    const std::string name(NameOf(dtype));
+    const std::vector<uint8_t> stored = BytesOf(name + ".bin"), bytes = BytesOf(name + ".f32");
+    ASSERT_FALSE(stored.empty()) << name;
+    std::vector<float> want(bytes.size() / sizeof(float));
+    std::memcpy(want.data(), bytes.data(), bytes.size());
+    ASSERT_EQ(BytesFor(dtype, static_cast<int64_t>(want.size())), stored.size()) << name;
+    const std::vector<float> got = Values(dtype, stored, want.size());
+    for (size_t i = 0; i < want.size(); ++i) ASSERT_EQ(got[i], want[i]) << name << " value " << i;
+  }
 }
 
 }  // namespace

@@ -15,7 +15,7 @@ using ::testing::HasSubstr;
 
 constexpr uint32_t kF32 = 0;
 constexpr uint32_t kQ4_1 = 3;
-constexpr uint32_t kQ6_K = 14;
+constexpr uint32_t kQ2_K = 10;
 
 absl::Status StatusOf(const std::vector<uint8_t>& file) { return ParseGguf(file).status(); }
 
@@ -59,10 +59,10 @@ TEST(Gguf, RefusesOtherFilesByName) {
 
 TEST(Gguf, RefusesATypeItDoesNotReadAndNamesWhatItDoes) {
   GgufWriter writer;
-  writer.Tensor("blk.0.attn_q.weight", {256, 2}, kQ6_K, 0);
+  writer.Tensor("blk.0.attn_q.weight", {256, 2}, kQ2_K, 0);
   EXPECT_THAT(StatusOf(writer.File(1024)),
-              Unsupported("tensor \"blk.0.attn_q.weight\": its type is Q6_K; supported: F32, F16, "
-                          "BF16, Q8_0, Q4_0, Q4_1"));
+              Unsupported("tensor \"blk.0.attn_q.weight\": its type is Q2_K; supported: F32, F16, "
+                          "BF16, Q8_0, Q4_0, Q4_1, Q4_K, Q5_K, Q6_K"));
 }
 
 TEST(Gguf, EveryTruncationIsAnError) {

@@ -206,6 +206,12 @@ void RunLinear(const LinearArgs& args, int64_t first, int64_t last, float* scrat
       return Linear<S, Q4Format<S>>::Run(args, first, last, scratch);
     case DType::kQ4_1:
       return Linear<S, Q41Format<S>>::Run(args, first, last, scratch);
+    case DType::kQ4_K:
+      return Linear<S, Q45KFormat<S, false>>::Run(args, first, last, scratch);
+    case DType::kQ5_K:
+      return Linear<S, Q45KFormat<S, true>>::Run(args, first, last, scratch);
+    case DType::kQ6_K:
+      return Linear<S, Q6KFormat<S>>::Run(args, first, last, scratch);
   }
 }
 

@@ -8,61 +8,12 @@
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "worker/backend/cpu/kernels.h"
+#include "worker/backend/cpu/panel_blocks.h"
 #include "worker/backend/cpu/weights.h"
 #include "worker/model/dequant.h"
 
 namespace tandem {
 namespace {
-
-constexpr int kWords = 4;         // of 8 codes, in a block of 32
-constexpr size_t kRowBytes = 64;  // 16 words
-
-// Bytes before the codes in a stored block: its scales.
-int HeaderBytes(DType dtype) { return dtype == DType::kQ4_1 ? 4 : 2; }
-
-// Bytes of codes in a block of one panel; its scales follow.
-size_t CodeBytes(DType dtype) { return dtype == DType::kQ8_0 ? 32 * kLanes : kWords * kRowBytes; }
-
-// The code of input `k` of a stored 4-bit block.
-uint32_t CodeAt(const uint8_t* codes, int k) { return k < 16 ? codes[k] & 15 : codes[k - 16] >> 4; }
-
-// Writes one stored block of one row into its lane of a panel's step.
-void PackBlock(DType dtype, const uint8_t* block, int lane, uint8_t* step) {
-  const int header = HeaderBytes(dtype);
-  const uint8_t* const codes = block + header;
-  if (dtype == DType::kQ8_0) {
-    for (int k = 0; k < 32; ++k) step[k * kLanes + lane] = codes[k];
-  } else {
-    for (int word = 0; word < kWords; ++word) {
-      uint32_t packed = 0;
-      for (int i = 0; i < 8; ++i) packed |= CodeAt(codes, 8 * word + i) << 4 * i;
-      std::memcpy(step + word * kRowBytes + 4 * lane, &packed, sizeof(packed));
-    }
-  }
-  uint8_t* const scales = step + CodeBytes(dtype);
-  for (int i = 0; i < header; i += 2) std::memcpy(scales + kLanes * i + 2 * lane, block + i, 2);
-}
-
-// The reverse of PackBlock.
-void UnpackBlock(DType dtype, const uint8_t* step, int lane, uint8_t* block) {
-  const int header = HeaderBytes(dtype);
-  uint8_t* const codes = block + header;
-  if (dtype == DType::kQ8_0) {
-    for (int k = 0; k < 32; ++k) codes[k] = step[k * kLanes + lane];
-  } else {
-    for (int word = 0; word < kWords; ++word) {
-      uint32_t packed;
-      std::memcpy(&packed, step + word * kRowBytes + 4 * lane, sizeof(packed));
-      for (int i = 0; i < 8; ++i) {
-        const int k = 8 * word + i;
-        const uint32_t code = packed >> 4 * i & 15;
-        codes[k % 16] = static_cast<uint8_t>(k < 16 ? code : codes[k % 16] | code << 4);
-      }
-    }
-  }
-  const uint8_t* const scales = step + CodeBytes(dtype);
-  for (int i = 0; i < header; i += 2) std::memcpy(block + i, scales + kLanes * i + 2 * lane, 2);
-}
 
 // Where one row lies: lane `lane` of the steps that start at `first`, `stride` bytes apart.
 struct RowPlace {
@@ -134,7 +85,7 @@ void PackedMatrix::UnpackRow(int64_t row, float* out) const {
   const DTypeInfo info = InfoOf(segment.dtype);
   const RowPlace place = PlaceOf(segment, row - segment.first_row);
   const uint8_t* step = place.first;
-  uint8_t block[34] = {};
+  uint8_t block[kBlockBytesMax] = {};
   for (int64_t k = 0; k < cols(); k += info.block_elements) {
     if (IsQuantized(segment.dtype)) {
       UnpackBlock(segment.dtype, step, place.lane, block);

@@ -91,6 +91,12 @@ struct Avx2 {
     return {_mm256_cvtepi32_ps(_mm256_sub_epi32(Nibble<kIndex>(words.lo), eight)),
             _mm256_cvtepi32_ps(_mm256_sub_epi32(Nibble<kIndex>(words.hi), eight))};
   }
+  template <int kShift, int kBits>
+  static V Field(U words) {
+    const __m256i mask = _mm256_set1_epi32((1 << kBits) - 1);
+    return {_mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(words.lo, kShift), mask)),
+            _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(words.hi, kShift), mask))};
+  }
 
  private:
   static __m256i First(int n) {

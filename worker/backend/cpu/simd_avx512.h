@@ -67,6 +67,11 @@ struct Avx512 {
     const V table = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
     return _mm512_permutexvar_ps(_mm512_srli_epi32(words, 4 * kIndex), table);
   }
+  template <int kShift, int kBits>
+  static V Field(U words) {
+    const __m512i mask = _mm512_set1_epi32((1 << kBits) - 1);
+    return _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(words, kShift), mask));
+  }
 
  private:
   static __mmask16 First(int n) {

@@ -107,6 +107,12 @@ struct Scalar {
       return static_cast<float>(static_cast<int>((words.lane[i] >> 4 * kIndex) & 15) - 8);
     });
   }
+  // The kBits bits from bit kShift of each word on.
+  template <int kShift, int kBits>
+  static V Field(const U& words) {
+    return Each(
+        [&](int i) { return static_cast<float>((words.lane[i] >> kShift) & ((1u << kBits) - 1)); });
+  }
 
  private:
   template <typename F>
