@@ -24,7 +24,7 @@ struct Dispatch {
   uint32_t prompt_tokens = 0;
   std::vector<BlockId> blocks;  // that the prompt needs, in order
   absl::Time deadline, next_renewal;
-  absl::Time linking_since;
+  absl::Time linking_since, completing_since;
   HandoffSender::Done done;
 
   std::vector<uint32_t> ready;   // per layer: blocks whose KV is there

@@ -157,6 +157,7 @@ void Sender::Step(const Entry& entry, E event, const absl::Status& why) {
   const absl::Time now = RealClock()->Now();
   entry->state = step.next;
   if (step.next == S::kLinking && before != S::kLinking) entry->linking_since = now;
+  if (step.next == S::kCompleting && before != S::kCompleting) entry->completing_since = now;
   if (step.actions.send_reserve) {
     entry->link = peer.link.name;
     Send(peer, ReserveMessage{entry->key, entry->prompt_tokens});
@@ -236,6 +237,15 @@ void Sender::OnMessage(const std::string& address, const LinkName& link, const T
   }
 }
 
+// What was written may wait in the kernels on the way, behind a peer or a network that has stopped:
+// no push is there to notice, so the handoffs that want an answer do.
+void Sender::BreakLink(Peer& peer, const absl::Status& why) {
+  if (peer.broken) return;
+  peer.broken = true;
+  peer.last_error = why;
+  peer.changed.NotifyAll();
+}
+
 void Sender::OnControlClosed(const std::string& address, const LinkName& link,
                              const absl::Status& why) {
   std::shared_ptr<PushConnection> push;
@@ -246,10 +256,8 @@ void Sender::OnControlClosed(const std::string& address, const LinkName& link,
     Peer& peer = *found->second;
     peer.closed = link;
     if (peer.link.name != link) return;
-    peer.broken = true;
-    peer.last_error = why;
+    BreakLink(peer, why);
     push = peer.link.push;
-    peer.changed.NotifyAll();
   }
   if (push != nullptr) push->Break();
 }
@@ -269,6 +277,11 @@ void Sender::Tick() {
       Step(entry, E::kLinkRefused,
            absl::UnavailableError(absl::StrCat("no KV link to ", entry->peer, ": ",
                                                peers_.at(entry->peer)->last_error.message())));
+    } else if (entry->state == S::kCompleting &&
+               now - entry->completing_since >= options_.push_timeout) {
+      BreakLink(*peers_.at(entry->peer), absl::DeadlineExceededError(absl::StrCat(
+                                             "all KV was sent, but not confirmed within ",
+                                             absl::FormatDuration(options_.push_timeout))));
     } else if (now >= entry->next_renewal) {
       Step(entry, E::kRenewTime);
     }

@@ -34,7 +34,7 @@ struct SenderOptions {
   absl::Duration backoff_min = absl::Milliseconds(50);  // between tries, doubling
   absl::Duration backoff_max = absl::Seconds(2);
   absl::Duration push_stall = absl::Seconds(5);     // without a byte of progress
-  absl::Duration push_timeout = absl::Seconds(10);  // of one frame
+  absl::Duration push_timeout = absl::Seconds(10);  // of a frame, and of Complete's answer
   absl::Duration idle = absl::Minutes(5);           // then a peer's link and thread end
   absl::Duration tick = absl::Milliseconds(20);     // how late a timer may be
 };
@@ -111,6 +111,7 @@ class Sender final : public HandoffSender {
   void Send(const Peer& peer, ToReceiver message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void OnMessage(const std::string& address, const LinkName& link, const ToSender& message)
       ABSL_LOCKS_EXCLUDED(mu_);
+  void BreakLink(Peer& peer, const absl::Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void OnControlClosed(const std::string& address, const LinkName& link, const absl::Status& why)
       ABSL_LOCKS_EXCLUDED(mu_);
   void Tick() ABSL_LOCKS_EXCLUDED(mu_);

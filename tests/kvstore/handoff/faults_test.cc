@@ -77,6 +77,25 @@ TEST_F(HandoffTest, AStalledNetworkCostsADeadline) {
   EXPECT_THAT(h.sent.Wait(), testing::Not(IsOk()));
 }
 
+// What the network holds back fits into the kernels' buffers: every push has succeeded, and nothing
+// is amiss inside a frame, but the peer never sees the last one.
+TEST_F(HandoffTest, ANetworkThatStallsBehindTheLastPushEndsTheLinkAndTheNextOneWorks) {
+  sender_options_.push_timeout = absl::Milliseconds(300);
+  receiver_options_.lease = absl::Seconds(60);
+  Start();
+  Reroute({.stall_at = kToFirstFrame + wire::kFrameBytes + 1024});
+  HandoffEnd<HandoffSent> sent;
+  HandoffEnd<HandoffReceived> received;
+  Expect({"r", 1}, 8, BlocksFrom(10, 2), received, 0, absl::Minutes(1));
+  Begin({"r", 1}, 8, BlocksFrom(0, 2), sent, absl::Minutes(1));
+  ComputeAll({"r", 1}, 8, BlocksFrom(0, 2));
+  EXPECT_THAT(sent.Wait(), StatusIs(Code::kUnavailable, HasSubstr("not confirmed within 300ms")));
+  EXPECT_THAT(received.Wait(), StatusIs(Code::kUnavailable));
+  proxy_->SetFaults({});
+  HandOver({"r", 2}, 2);
+  EXPECT_EQ(sender_->counters().links_made, 2u);
+}
+
 TEST_F(HandoffTest, APeerForWhichThereIsNoThreadIsUnavailableAndTheNextHandoffWorks) {
   Start();
   {
