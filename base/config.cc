@@ -58,8 +58,9 @@ std::string Join(absl::string_view path, absl::string_view name) {
   return path.empty() ? std::string(name) : absl::StrCat(path, ".", name);
 }
 
-// The map's value for `key`, which is added if it is new.
-Message* MapEntry(Message* message, const FieldDescriptor* field, const std::string& key) {
+// The map's value for `key`, which is added if it is new. A key is held to the rules of a text.
+absl::StatusOr<Message*> MapEntry(Message* message, const FieldDescriptor* field,
+                                  const std::string& key) {
   const google::protobuf::Reflection* reflection = message->GetReflection();
   const FieldDescriptor* key_field = field->message_type()->map_key();
   for (int i = 0; i < reflection->FieldSize(*message, field); ++i) {
@@ -67,7 +68,7 @@ Message* MapEntry(Message* message, const FieldDescriptor* field, const std::str
     if (entry->GetReflection()->GetString(*entry, key_field) == key) return entry;
   }
   Message* entry = reflection->AddMessage(message, field);
-  entry->GetReflection()->SetString(entry, key_field, key);
+  RETURN_IF_ERROR(Annotate(SetScalar(entry, key_field, key), "a key"));
   return entry;
 }
 
@@ -169,8 +170,12 @@ class Reader {
     std::set<std::string> seen;
     for (const auto& pair : node) {
       ASSIGN_OR_RETURN(const std::string key, KeyOf(pair.first, path, &seen));
-      RETURN_IF_ERROR(FillScalar(pair.second, Join(path, key), MapEntry(message, field, key),
-                                 field->message_type()->map_value()));
+      const absl::StatusOr<Message*> entry = MapEntry(message, field, key);
+      if (!entry.ok()) {
+        return Error(pair.first.Mark(), absl::StrCat(path, ": ", entry.status().message()));
+      }
+      RETURN_IF_ERROR(
+          FillScalar(pair.second, Join(path, key), *entry, field->message_type()->map_value()));
     }
     return absl::OkStatus();
   }
@@ -254,7 +259,9 @@ absl::Status ApplySet(const std::string& set, Message* config) {
       return reader.FillField(node, prefix, message, field);
     }
     if (!last && field->is_map()) {
-      message = MapEntry(message, field, std::string(rest));
+      const absl::StatusOr<Message*> entry = MapEntry(message, field, std::string(rest));
+      if (!entry.ok()) return reader.Error({}, entry.status().message());
+      message = *entry;
       field = field->message_type()->map_value();
     } else if (!last && IsSection(field)) {
       message = message->GetReflection()->MutableMessage(message, field);

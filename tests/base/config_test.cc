@@ -157,6 +157,21 @@ TEST(Config, SetIsAsStrictAsTheFileAndNamesTheFlag) {
   }
 }
 
+TEST(Config, AKeyOfAMapIsATextLikeAnyOther) {
+  const Refusal kRefusals[] = {
+      {"workers: [a:1]\naliases: {\xf8: x}", "f.yaml:2:11: aliases: a key: the text is not UTF-8"},
+      {"workers: [a:1]\naliases: {\"a\\x05\": x}", "a key: the text has a control character"},
+  };
+  for (const Refusal& refusal : kRefusals) {
+    SCOPED_TRACE(refusal.yaml);
+    EXPECT_THAT(Read<RouterConfig>(refusal.yaml),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(refusal.error)));
+  }
+  EXPECT_THAT(Read<RouterConfig>("workers: [a:1]", {"aliases.\x05=x"}),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("--set aliases.\x05: a key: the text has a control character")));
+}
+
 TEST(Config, ARequiredValueHasToBeThere) {
   EXPECT_THAT(Read<WorkerConfig>("role: decode"),
               StatusIs(absl::StatusCode::kInvalidArgument,
