@@ -27,6 +27,8 @@ inline constexpr ValueRange kPriority = {-100, 100};
 
 inline constexpr size_t kTokenIdEntries = 1024;  // of logit_bias and of allowed_token_ids
 inline constexpr size_t kStops = 16, kStopBytes = 256, kStopTokenIds = 64;
+inline constexpr size_t kGrammarBytes = 64 << 10;  // of guided.json_schema and guided.ebnf
+inline constexpr size_t kRegexBytes = 16 << 10, kChoices = 256, kChoiceBytes = 1 << 10;
 inline constexpr size_t kRequestIdBytes = 128, kCacheSaltBytes = 128;
 
 }  // namespace request_limits

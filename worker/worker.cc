@@ -107,6 +107,10 @@ absl::Status Worker::StartEngine() {
   RETURN_IF_ERROR(Annotate(handoffs.status(), "kv.transfer_listen"));
   handoffs_ = *std::move(handoffs);
 
+  if (const Asset* tokenizer = model_.assets.Find("tokenizer.json")) {
+    guides_ = std::make_unique<GuidePool>(tokenizer->data, model_.decoder->spec().vocab,
+                                          GuidePool::Options());
+  }
   EngineOptions options;
   options.max_sequences = config_.engine().max_sequences();
   options.max_queue = config_.engine().max_queue();
@@ -119,7 +123,8 @@ absl::Status Worker::StartEngine() {
                                                     .sender = handoffs_->sender(),
                                                     .receiver = handoffs_->receiver(),
                                                     .clock = RealClock(),
-                                                    .metrics = engine_metrics_.get()}));
+                                                    .metrics = engine_metrics_.get(),
+                                                    .guides = guides_.get()}));
   watched_ = engine_.get();
   return absl::OkStatus();
 }

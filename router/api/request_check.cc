@@ -18,8 +18,7 @@ namespace iv1 = inference::v1;
 namespace limits = request_limits;
 
 constexpr size_t kMaxEndUserId = 256, kMaxRole = 64;
-constexpr int kMaxMessages = 4096, kMaxTools = 1024, kMaxChoices = 256;
-constexpr size_t kMaxGrammar = 64 << 10, kMaxRegex = 16 << 10, kMaxChoiceBytes = 1 << 10;
+constexpr int kMaxMessages = 4096, kMaxTools = 1024;
 
 void CheckChat(const iv1::ChatInput& chat, Violations* v) {
   v->Check(chat.messages_size() > 0, "chat.messages", "the prompt is empty: there is no message");
@@ -92,16 +91,18 @@ void CheckStopping(const iv1::StoppingParams& s, Violations* v) {
 
 void CheckGuided(const iv1::GuidedParams& g, Violations* v) {
   if (g.has_json_schema()) {
-    v->Bytes("guided.json_schema", g.json_schema().size(), 1, kMaxGrammar);
+    v->Bytes("guided.json_schema", g.json_schema().size(), 1, limits::kGrammarBytes);
   }
-  if (g.has_regex()) v->Bytes("guided.regex", g.regex().size(), 1, kMaxRegex);
-  if (g.has_ebnf()) v->Bytes("guided.ebnf", g.ebnf().size(), 1, kMaxGrammar);
+  if (g.has_regex()) v->Bytes("guided.regex", g.regex().size(), 1, limits::kRegexBytes);
+  if (g.has_ebnf()) v->Bytes("guided.ebnf", g.ebnf().size(), 1, limits::kGrammarBytes);
+  v->Check(g.grammar_case() != iv1::GuidedParams::kJsonObject || g.json_object(),
+           "guided.json_object", "it is false; leave it out");
   if (!g.has_choice()) return;
   v->Check(g.choice().values_size() > 0, "guided.choice", "there is nothing to choose from");
-  v->Count("guided.choice", g.choice().values_size(), kMaxChoices);
-  for (int i = 0; i < std::min(g.choice().values_size(), kMaxChoices); ++i) {
+  v->Count("guided.choice", g.choice().values_size(), limits::kChoices);
+  for (int i = 0; i < std::min<int>(g.choice().values_size(), limits::kChoices); ++i) {
     v->Bytes(absl::StrCat("guided.choice.values[", i, "]"), g.choice().values(i).size(), 1,
-             kMaxChoiceBytes);
+             limits::kChoiceBytes);
   }
 }
 

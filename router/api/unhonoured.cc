@@ -39,7 +39,6 @@ absl::Status CheckHonoured(const iv1::GenerateRequest& request) {
       {!sampling.allowed_token_ids().empty(), "sampling.allowed_token_ids"},
       {stopping.min_tokens() > 0, "stopping.min_tokens"},
       {stopping.has_time_limit_ms(), "stopping.time_limit_ms"},
-      {request.guided().grammar_case() != iv1::GuidedParams::GRAMMAR_NOT_SET, "guided"},
       {!request.cache().salt().empty(), "cache.salt"},
       {request.cache().bypass(), "cache.bypass"},
       {request.priority() != 0, "priority"},

@@ -112,7 +112,6 @@ class RequestsTest(unittest.TestCase):
             "sampling.logit_bias": lambda r: r.sampling.logit_bias.update({1: 1.0}),
             "stopping.min_tokens": lambda r: setattr(r.stopping, "min_tokens", 2),
             "stopping.time_limit_ms": lambda r: setattr(r.stopping, "time_limit_ms", 100),
-            "guided": lambda r: setattr(r.guided, "regex", "a+"),
             "cache.salt": lambda r: setattr(r.cache, "salt", "x"),
             "lora_name": lambda r: setattr(r, "lora_name", "x"),
         }

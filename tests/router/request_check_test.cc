@@ -68,6 +68,7 @@ TEST(RequestCheck, NamesTheWrongField) {
       {R"(text: "x" response { no_text: true })", "response.no_text"},
       {R"(text: "x" guided { choice { } })", "guided.choice"},
       {R"(text: "x" guided { regex: "" })", "guided.regex"},
+      {R"(text: "x" guided { json_object: false })", "guided.json_object"},
   };
   for (const Case& one : cases) {
     SCOPED_TRACE(one.request);
@@ -110,7 +111,6 @@ TEST(RequestCheck, RefusesWhatIsNotDoneYetByItsName) {
       {R"(text: "x" sampling { allowed_token_ids: 1 })", "sampling.allowed_token_ids"},
       {R"(text: "x" stopping { min_tokens: 1 })", "stopping.min_tokens"},
       {R"(text: "x" stopping { time_limit_ms: 1 })", "stopping.time_limit_ms"},
-      {R"(text: "x" guided { json_object: true })", "guided"},
       {R"(text: "x" cache { salt: "s" })", "cache.salt"},
       {R"(text: "x" cache { bypass: true })", "cache.bypass"},
       {R"(text: "x" priority: 1)", "priority"},

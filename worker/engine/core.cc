@@ -80,6 +80,9 @@ absl::Status EngineCore::CheckSubmit(SessionId session, const EngineRequest& req
   if (request.role == Role::kDecode && parts_.receiver == nullptr) {
     return absl::FailedPreconditionError("this worker does not take KV over");
   }
+  if (request.guided && parts_.guides == nullptr) {
+    return absl::FailedPreconditionError("guided: this model has no tokenizer.json");
+  }
   RETURN_IF_ERROR(CheckName(request.role, {request.request_id, request.attempt}));
   const uint64_t blocks = BlocksNeeded(request, limits_.block_tokens);
   if (blocks > parts_.pool->blocks()) {
@@ -125,6 +128,28 @@ void EngineCore::Submit(SessionId session, EngineRequest request) {
   }
   waiting_.push_back(std::move(sequence));
   sessions_[session].sink->OnAccepted(handle, /*cached_tokens=*/0);
+  if (waiting_.back()->request().guided) BeginGuide(*waiting_.back());
+}
+
+void EngineCore::BeginGuide(Sequence& sequence) {
+  const EngineRequest& request = sequence.request();
+  sequence.compiling = true;
+  sequence.guide = parts_.guides->Begin(
+      *request.guided, request.stop_ids, [post = post_, id = sequence.id()](absl::Status compiled) {
+        post([id, compiled = std::move(compiled)](EngineCore& core) mutable {
+          core.OnGuide(id, std::move(compiled));
+        });
+      });
+}
+
+void EngineCore::OnGuide(uint64_t id, const absl::Status& compiled) {
+  const auto found = std::find_if(waiting_.begin(), waiting_.end(),
+                                  [id](const auto& sequence) { return sequence->id() == id; });
+  if (found == waiting_.end()) return;  // it has ended
+  (*found)->compiling = false;
+  if (compiled.ok()) return;
+  EndWithError(**found, compiled);
+  Sweep();
 }
 
 Sequence* EngineCore::Find(SessionId session, uint64_t handle) {

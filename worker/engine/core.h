@@ -14,6 +14,7 @@
 #include "kvstore/pool/block_pool.h"
 #include "worker/engine/batch.h"
 #include "worker/engine/engine_metrics.h"
+#include "worker/engine/guide_pool.h"
 #include "worker/engine/output.h"
 #include "worker/engine/rate.h"
 #include "worker/engine/request.h"
@@ -45,6 +46,7 @@ struct EngineParts {
   HandoffReceiver* receiver = nullptr;
   const Clock* clock = nullptr;
   const EngineMetrics* metrics = nullptr;  // null: nothing is counted
+  GuidePool* guides = nullptr;             // null: guided requests are refused
 };
 
 // All sequences of one worker and what happens to them: admission, steps, sampling, handoffs, ends.
@@ -102,6 +104,8 @@ class EngineCore {
   absl::Status CheckSubmit(SessionId session, const EngineRequest& request) const;
   // Whether the queue has a place for another request of this session.
   absl::Status CheckPlace(SessionId session) const;
+  void BeginGuide(Sequence& sequence);  // a waiting one, which stays there until OnGuide
+  void OnGuide(uint64_t id, const absl::Status& compiled);
   Sequence* Find(SessionId session, uint64_t handle);
   Sequence* FindHeld(uint64_t id);
   // AlreadyExists when another sequence sends or receives under this name, or may still be touched
@@ -121,6 +125,9 @@ class EngineCore {
   void TakeRows(const Run& run, absl::Span<const float> logits);
   void GatherPromptLogprobs(const Run& run, uint32_t from, absl::Span<const float> logits);
   void TakeToken(Sequence& sequence, absl::Span<const float> row);
+  // Tells the sequence's grammar, if it has one, of its next token.
+  absl::StatusOr<bool> SentenceOver(Sequence& sequence, int32_t token);
+  absl::StatusOr<int32_t> Draw(Sequence& sequence, absl::Span<const float> row);
   void Sweep();
   void Flush();
 

@@ -158,12 +158,17 @@ absl::Status EngineCore::TakeReceived(Sequence& sequence, const HandoffReceived&
     return absl::InternalError(
         absl::StrCat("first token ", first.token_id, " is outside the vocabulary of ", vocab_));
   }
-  const std::optional<SequenceFinish> finish = sequence.FinishWith(first.token_id);
+  const absl::StatusOr<bool> over = SentenceOver(sequence, first.token_id);
+  if (!over.ok()) {
+    return absl::InternalError(
+        "the two workers disagree whether the grammar allows it to start so");
+  }
+  const std::optional<SequenceFinish> finish = sequence.FinishWith(first.token_id, *over);
   if (finish.has_value() != first.ended) {
     return absl::InternalError("the two workers disagree whether the first token is the last");
   }
   sequence.Computed(sequence.prompt_tokens());
-  sequence.Append(first.token_id);
+  sequence.Append(first.token_id, *over);
   ReportToken(sequence, first.token_id, std::nullopt, finish);
   if (finish) {
     Retire(sequence, EndOf(*finish));

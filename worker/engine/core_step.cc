@@ -109,7 +109,7 @@ Plan EngineCore::MakeNextPlan() {
   for (const auto& sequence : held_) held_entries_.push_back(EntryOf(*sequence));
   for (const auto& sequence : waiting_) {
     if (held_.size() + waiting_entries_.size() >= limits_.max_sequences) break;
-    waiting_entries_.push_back(EntryOf(*sequence));
+    if (!sequence->compiling) waiting_entries_.push_back(EntryOf(*sequence));
   }
   return MakePlan(
       {limits_, held_entries_, waiting_entries_, parts_.pool->free_blocks(), BudgetTokens()});
@@ -125,8 +125,10 @@ uint32_t EngineCore::BudgetTokens() const {
 
 void EngineCore::Admit(uint32_t count) {
   for (uint32_t i = 0; i < count; ++i) {
-    std::unique_ptr<Sequence> sequence = std::move(waiting_.front());
-    waiting_.pop_front();
+    const auto next = std::find_if(waiting_.begin(), waiting_.end(),
+                                   [](const auto& waiting) { return !waiting->compiling; });
+    std::unique_ptr<Sequence> sequence = std::move(*next);
+    waiting_.erase(next);
     sequence->blocks.resize(BlocksNeeded(sequence->request(), limits_.block_tokens));
     TANDEM_CHECK(parts_.pool->Acquire(absl::MakeSpan(sequence->blocks)).ok(),
                  "the plan counted on blocks that are not free");
@@ -218,14 +220,29 @@ void EngineCore::GatherPromptLogprobs(const Run& run, uint32_t from,
   }
 }
 
+absl::StatusOr<int32_t> EngineCore::Draw(Sequence& sequence, absl::Span<const float> row) {
+  absl::Span<const uint32_t> allowed;
+  if (sequence.guide != nullptr) {
+    ASSIGN_OR_RETURN(allowed, sequence.guide->Mask());
+  }
+  return sampler_.Sample(row, sequence.request().sampling, /*output_index=*/0, sequence.produced(),
+                         allowed);
+}
+
+absl::StatusOr<bool> EngineCore::SentenceOver(Sequence& sequence, int32_t token) {
+  if (sequence.guide == nullptr || sequence.stops(token)) return false;
+  return sequence.guide->Advance(token);
+}
+
 void EngineCore::TakeToken(Sequence& sequence, absl::Span<const float> row) {
   const EngineRequest& request = sequence.request();
-  const absl::StatusOr<int32_t> token =
-      sampler_.Sample(row, request.sampling, /*output_index=*/0, sequence.produced());
+  const absl::StatusOr<int32_t> token = Draw(sequence, row);
   if (!token.ok()) return EndWithError(sequence, token.status());
+  const absl::StatusOr<bool> over = SentenceOver(sequence, *token);
+  if (!over.ok()) return EndWithError(sequence, over.status());
   std::optional<PositionLogprobs> logprobs;
   if (request.logprobs) logprobs = MakeLogprobs(row, *token, *request.logprobs);
-  const std::optional<SequenceFinish> finish = sequence.Append(*token);
+  const std::optional<SequenceFinish> finish = sequence.Append(*token, *over);
   if (parts_.metrics != nullptr) parts_.metrics->OnGenerated();
   ReportToken(sequence, *token, std::move(logprobs), finish);
   if (request.role == Role::kPrefill) {

@@ -14,7 +14,7 @@ enum class FinishReason : uint8_t { kStop, kLength, kCancelled };
 
 struct SequenceFinish {
   FinishReason reason = FinishReason::kStop;
-  std::optional<int32_t> stop_token_id;  // kStop: which
+  std::optional<int32_t> stop_token_id;  // kStop: which; none at the end of a guided language
   friend bool operator==(const SequenceFinish&, const SequenceFinish&) = default;
 };
 

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+#include "text/grammar.h"
 #include "worker/sampler/sampler.h"
 
 namespace tandem {
@@ -32,6 +33,7 @@ struct EngineRequest {
   std::vector<int32_t> stop_ids;     // sorted; the model's end-of-sequence ids too unless ignored
   std::optional<uint32_t> logprobs;  // of each produced token: how many of the likeliest
   std::optional<uint32_t> prompt_logprobs;  // the same of each prompt token but the first
+  std::optional<GrammarSource> guided;      // the output is a sentence of it
   absl::Time deadline = absl::InfiniteFuture();
 };
 

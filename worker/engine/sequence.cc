@@ -72,17 +72,20 @@ void Sequence::Computed(uint32_t rows) {
   computed_ += rows;
 }
 
-std::optional<SequenceFinish> Sequence::FinishWith(int32_t token) const {
-  if (std::binary_search(request_.stop_ids.begin(), request_.stop_ids.end(), token)) {
-    return SequenceFinish{FinishReason::kStop, token};
-  }
+bool Sequence::stops(int32_t token) const {
+  return std::binary_search(request_.stop_ids.begin(), request_.stop_ids.end(), token);
+}
+
+std::optional<SequenceFinish> Sequence::FinishWith(int32_t token, bool sentence_over) const {
+  if (stops(token)) return SequenceFinish{FinishReason::kStop, token};
+  if (sentence_over) return SequenceFinish{FinishReason::kStop, std::nullopt};
   if (produced() + 1 < request_.max_tokens) return std::nullopt;
   return SequenceFinish{FinishReason::kLength, std::nullopt};
 }
 
-std::optional<SequenceFinish> Sequence::Append(int32_t token) {
+std::optional<SequenceFinish> Sequence::Append(int32_t token, bool sentence_over) {
   TANDEM_CHECK(produced() < request_.max_tokens, "a token beyond max_tokens");
-  const std::optional<SequenceFinish> finish = FinishWith(token);
+  const std::optional<SequenceFinish> finish = FinishWith(token, sentence_over);
   tokens_.push_back(token);
   return finish;
 }

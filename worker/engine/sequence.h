@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include "absl/strings/string_view.h"
@@ -10,6 +11,8 @@
 #include "worker/engine/request.h"
 
 namespace tandem {
+
+class Guide;
 
 enum class SequenceState : uint8_t {
   kWaiting,     // in the queue; holds nothing
@@ -58,10 +61,12 @@ class Sequence {
   }
   // The KV of the next `rows` tokens is in the cache.
   void Computed(uint32_t rows);
-  // Whether this token, as the next one, would end the output.
-  std::optional<SequenceFinish> FinishWith(int32_t token) const;
+  bool stops(int32_t token) const;
+  // Whether this token, as the next one, would end the output. `sentence_over`: it completes a
+  // sentence of the request's grammar that nothing can follow.
+  std::optional<SequenceFinish> FinishWith(int32_t token, bool sentence_over) const;
   // Adds one output token. A value when it ends the output.
-  std::optional<SequenceFinish> Append(int32_t token);
+  std::optional<SequenceFinish> Append(int32_t token, bool sentence_over);
 
   std::vector<BlockId> blocks;                    // held from admission to kFinished
   uint32_t clean_blocks = 0;                      // hold nothing of the last owner, from the first
@@ -70,6 +75,8 @@ class Sequence {
   uint32_t open_handoffs = 0;                     // begun, and `done` not yet called
   absl::Time handoff_began = absl::InfinitePast();  // kDecode: expected; kPrefill: all is computed
   bool paused = false;
+  std::shared_ptr<Guide> guide;  // of a guided request
+  bool compiling = false;        // its grammar: until then it is not admitted
 
   // A prefill's handoff goes to another worker from now on.
   void Reassign(uint32_t attempt, std::string peer);

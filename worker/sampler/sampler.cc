@@ -1,8 +1,10 @@
 #include "worker/sampler/sampler.h"
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 
+#include "base/status.h"
 #include "worker/sampler/exact_math.h"
 #include "worker/sampler/philox.h"
 
@@ -23,7 +25,32 @@ absl::StatusOr<int32_t> Argmax(absl::Span<const float> logits) {
 }
 
 absl::StatusOr<int32_t> Sampler::Sample(absl::Span<const float> logits, const SamplingSpec& spec,
-                                        uint32_t output_index, uint32_t position) {
+                                        uint32_t output_index, uint32_t position,
+                                        absl::Span<const uint32_t> allowed) {
+  if (allowed.empty()) return SampleOfAll(logits, spec, output_index, position);
+  RETURN_IF_ERROR(Argmax(logits).status());  // also where what is broken is not allowed
+  Gather(logits, allowed);
+  if (allowed_ids_.empty()) return absl::InternalError("no token is allowed");
+  ASSIGN_OR_RETURN(const int32_t drawn, SampleOfAll(allowed_logits_, spec, output_index, position));
+  return allowed_ids_[drawn];
+}
+
+void Sampler::Gather(absl::Span<const float> logits, absl::Span<const uint32_t> allowed) {
+  allowed_logits_.clear();
+  allowed_ids_.clear();
+  for (size_t word = 0; word < allowed.size(); ++word) {
+    for (uint32_t bits = allowed[word]; bits != 0; bits &= bits - 1) {
+      const size_t id = word * 32 + std::countr_zero(bits);
+      if (id >= logits.size()) return;
+      allowed_logits_.push_back(logits[id]);
+      allowed_ids_.push_back(static_cast<int32_t>(id));
+    }
+  }
+}
+
+absl::StatusOr<int32_t> Sampler::SampleOfAll(absl::Span<const float> logits,
+                                             const SamplingSpec& spec, uint32_t output_index,
+                                             uint32_t position) {
   absl::StatusOr<int32_t> likeliest = Argmax(logits);
   if (!likeliest.ok() || spec.temperature == 0) return likeliest;
   return Draw(logits, logits[*likeliest], spec, UniformAt(spec.seed, output_index, position));

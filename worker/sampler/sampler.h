@@ -25,23 +25,31 @@ absl::StatusOr<int32_t> Argmax(absl::Span<const float> logits);
 // temperature, keeps top_k, then top_p, then min_p of the list sorted by (logit descending, id
 // ascending), and takes the token at which the running sum of the kept mass passes a uniform number
 // that Philox gives for (seed, output_index, position). Every sum has one order.
+// `allowed`, if not empty, has one bit a logit, 32 to a word: the list is then of these ids alone,
+// as if the model had no others.
 //   units   position counts the output's tokens from 0
-//   errors  as Argmax
+//   errors  as Argmax; Internal too when no id is allowed
 //   threads one at a time: it keeps scratch memory between calls, and nothing else
 class Sampler {
  public:
   absl::StatusOr<int32_t> Sample(absl::Span<const float> logits, const SamplingSpec& spec,
-                                 uint32_t output_index, uint32_t position);
+                                 uint32_t output_index, uint32_t position,
+                                 absl::Span<const uint32_t> allowed = {});
 
  private:
   struct Candidate {
     float logit;
     int32_t id;
   };
+  absl::StatusOr<int32_t> SampleOfAll(absl::Span<const float> logits, const SamplingSpec& spec,
+                                      uint32_t output_index, uint32_t position);
+  void Gather(absl::Span<const float> logits, absl::Span<const uint32_t> allowed);
   const Candidate& Sorted(size_t i);  // the i-th likeliest, sorting no more than is asked for
   int32_t Draw(absl::Span<const float> logits, float max, const SamplingSpec& spec, double uniform);
   double KeptMass(const SamplingSpec& spec, float max, size_t limit, double total);
 
+  std::vector<float> allowed_logits_;  // of allowed_ids_, which ascend
+  std::vector<int32_t> allowed_ids_;
   std::vector<Candidate> candidates_;  // [0, sorted_) in final order, then the rest
   size_t sorted_ = 0;
   std::vector<double> running_;  // running_[i] = mass of candidates [0, i]

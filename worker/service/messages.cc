@@ -1,5 +1,7 @@
 #include "worker/service/messages.h"
 
+#include "absl/strings/match.h"
+#include "absl/strings/str_split.h"
 #include "base/grpc_status.h"
 
 namespace tandem {
@@ -39,9 +41,19 @@ bool RetryIsSafe(absl::StatusCode code) {
          code == absl::StatusCode::kAborted || code == absl::StatusCode::kDataLoss;
 }
 
+// The engine knows no protobuf: a field that is wrong stands at the beginning of its message.
+absl::Status WithField(const absl::Status& status) {
+  const std::pair<std::string, std::string> told =
+      absl::StrSplit(status.message(), absl::MaxSplits(": ", 1));
+  const bool named = absl::StartsWith(told.first, "guided.") && !told.second.empty();
+  if (!absl::IsInvalidArgument(status) || !named) return status;
+  return WithFieldViolation(status, told.first, told.second);
+}
+
 }  // namespace
 
-google::rpc::Status ToWire(const absl::Status& status) {
+google::rpc::Status ToWire(const absl::Status& original) {
+  const absl::Status status = WithField(original);
   const auto info = DetailOf<google::rpc::ErrorInfo>(status);
   const std::string reason(info ? absl::string_view(info->reason()) : DefaultReason(status.code()));
   std::map<std::string, std::string> metadata;

@@ -87,6 +87,43 @@ void CheckResponse(const wv1::Submit& submit, Violations* v) {
   }
 }
 
+void CheckGuided(const iv1::GuidedParams& g, Violations* v) {
+  if (g.has_json_schema()) {
+    v->Bytes("guided.json_schema", g.json_schema().size(), 1, limit::kGrammarBytes);
+  }
+  if (g.has_regex()) v->Bytes("guided.regex", g.regex().size(), 1, limit::kRegexBytes);
+  if (g.has_ebnf()) v->Bytes("guided.ebnf", g.ebnf().size(), 1, limit::kGrammarBytes);
+  v->Check(g.grammar_case() != iv1::GuidedParams::kJsonObject || g.json_object(),
+           "guided.json_object", "it is false; leave it out");
+  if (!g.has_choice()) return;
+  v->Check(g.choice().values_size() > 0, "guided.choice", "there is nothing to choose from");
+  v->Count("guided.choice", g.choice().values_size(), limit::kChoices);
+  for (int i = 0; i < std::min<int>(g.choice().values_size(), limit::kChoices); ++i) {
+    v->Bytes(absl::StrCat("guided.choice.values[", i, "]"), g.choice().values(i).size(), 1,
+             limit::kChoiceBytes);
+  }
+}
+
+std::optional<GrammarSource> GrammarOf(const iv1::GuidedParams& g) {
+  using Kind = GrammarSource::Kind;
+  switch (g.grammar_case()) {
+    case iv1::GuidedParams::kJsonSchema:
+      return GrammarSource{Kind::kJsonSchema, g.json_schema(), {}};
+    case iv1::GuidedParams::kRegex:
+      return GrammarSource{Kind::kRegex, g.regex(), {}};
+    case iv1::GuidedParams::kEbnf:
+      return GrammarSource{Kind::kLark, g.ebnf(), {}};
+    case iv1::GuidedParams::kChoice:
+      return GrammarSource{
+          Kind::kChoice, "", {g.choice().values().begin(), g.choice().values().end()}};
+    case iv1::GuidedParams::kJsonObject:
+      return GrammarSource{Kind::kJsonSchema, R"({"type": "object"})", {}};
+    case iv1::GuidedParams::GRAMMAR_NOT_SET:
+      return std::nullopt;
+  }
+  return std::nullopt;
+}
+
 void CheckContext(const wv1::Submit& submit, const RequestLimits& limits, Violations* v) {
   const uint64_t prompt = submit.prompt_ids_size();
   if (prompt == 0) v->Add("prompt_ids", "the prompt is empty");
@@ -113,6 +150,7 @@ absl::Status CheckRanges(const wv1::Submit& submit, const RequestLimits& limits)
   CheckIds("prompt_ids", submit.prompt_ids(), limits.vocabulary, &v);
   CheckSampling(submit.sampling(), limits, &v);
   CheckStopping(submit.stopping(), limits, &v);
+  CheckGuided(submit.guided(), &v);
   CheckResponse(submit, &v);
   v.Bytes("cache.salt", submit.cache().salt().size(), 0, limit::kCacheSaltBytes);
   v.Range("priority", submit.priority(), limit::kPriority);
@@ -133,7 +171,6 @@ absl::Status CheckHonoured(const wv1::Submit& submit) {
       {!s.allowed_token_ids().empty(), "sampling.allowed_token_ids"},
       {submit.stopping().min_tokens() > 0, "stopping.min_tokens"},
       {submit.stopping().has_time_limit_ms(), "stopping.time_limit_ms"},
-      {submit.guided().grammar_case() != iv1::GuidedParams::GRAMMAR_NOT_SET, "guided"},
       {!submit.cache().salt().empty(), "cache.salt"},
       {submit.cache().bypass(), "cache.bypass"},
       {!submit.cache_root().empty(), "cache_root"},
@@ -192,6 +229,7 @@ absl::StatusOr<EngineRequest> CheckSubmit(const wv1::Submit& submit, const Reque
                            ? submit.stopping().max_tokens()
                            : limits.max_context - submit.prompt_ids_size();
   request.stop_ids = StopIds(submit.stopping(), limits);
+  request.guided = GrammarOf(submit.guided());
   if (submit.response().has_logprobs()) request.logprobs = submit.response().logprobs();
   if (submit.response().has_prompt_logprobs()) {
     request.prompt_logprobs = submit.response().prompt_logprobs();

@@ -58,8 +58,11 @@ void CoreHarness::Connect(HandoffSender* sender, HandoffReceiver* receiver) {
                           .sender = sender,
                           .receiver = receiver,
                           .clock = &clock,
-                          .metrics = metrics},
-                         [this](EngineMessage message) { posted.push_back(std::move(message)); });
+                          .metrics = metrics,
+                          .guides = guides},
+                         [this](EngineMessage message) {
+                           TANDEM_CHECK(posted.TryPush(std::move(message)), "too many messages");
+                         });
   TANDEM_CHECK(created.ok(), created.status().ToString().c_str());
   core = *std::move(created);
   core->OpenSession(kSession, sink);
@@ -71,7 +74,7 @@ void CoreHarness::Submit(EngineRequest request) {
 }
 
 bool CoreHarness::Turn() {
-  for (EngineMessage& message : std::exchange(posted, {})) message(*core);
+  for (EngineMessage& message : posted.PopAll(absl::ZeroDuration())) message(*core);
   return core->Step();
 }
 

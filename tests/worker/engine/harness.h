@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "base/queue.h"
 #include "tests/support/fake_clock.h"
 #include "tests/worker/engine/toy_model.h"
 #include "worker/engine/core.h"
@@ -66,7 +67,8 @@ struct CoreHarness {
   std::unique_ptr<BlockPool> pool;
   EngineOptions options;
   const EngineMetrics* metrics = nullptr;  // taken by Connect
-  std::vector<EngineMessage> posted;
+  GuidePool* guides = nullptr;             // the same
+  BoundedQueue<EngineMessage> posted{4096};
   std::unique_ptr<EngineCore> core;
   std::shared_ptr<RecordingSink> sink = std::make_shared<RecordingSink>();
 };

@@ -72,13 +72,14 @@ TEST(Sequence, NeedsBlocksForPromptAndOutputRoundedUp) {
 
 TEST(Sequence, AnOutputEndsAtAStopIdOrAtMaxTokens) {
   Sequence stopped = Make(2, 5, {3, 9});
-  EXPECT_EQ(stopped.Append(4), std::nullopt);
-  EXPECT_EQ(stopped.Append(9), (SequenceFinish{FinishReason::kStop, 9}));
+  EXPECT_EQ(stopped.Append(4, false), std::nullopt);
+  EXPECT_EQ(stopped.Append(9, false), (SequenceFinish{FinishReason::kStop, 9}));
   Sequence full = Make(2, 2, {3});
-  EXPECT_EQ(full.Append(9), std::nullopt);
-  EXPECT_EQ(full.Append(9), (SequenceFinish{FinishReason::kLength, std::nullopt}));
+  EXPECT_EQ(full.Append(9, false), std::nullopt);
+  EXPECT_EQ(full.Append(9, false), (SequenceFinish{FinishReason::kLength, std::nullopt}));
   Sequence both = Make(2, 1, {3});
-  EXPECT_EQ(both.Append(3), (SequenceFinish{FinishReason::kStop, 3})) << "the stop id comes first";
+  EXPECT_EQ(both.Append(3, false), (SequenceFinish{FinishReason::kStop, 3}))
+      << "the stop id comes first";
 }
 
 TEST(Sequence, CountsWhatIsComputedAndWhatIsNot) {
@@ -89,7 +90,7 @@ TEST(Sequence, CountsWhatIsComputedAndWhatIsNot) {
   EXPECT_EQ(sequence.NextTokens(4), absl::MakeConstSpan(sequence.request().prompt).subspan(16));
   sequence.Computed(4);
   EXPECT_EQ(sequence.pending(), 0u);
-  sequence.Append(7);
+  sequence.Append(7, false);
   EXPECT_EQ(sequence.NextTokens(1)[0], 7);
   EXPECT_EQ(sequence.produced(), 1u);
 }

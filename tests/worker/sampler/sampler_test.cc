@@ -86,6 +86,45 @@ TEST(Sampler, PartialSortingChangesNoResult) {
   }
 }
 
+// As if the model had the allowed ids alone.
+TEST(Sampler, AMaskLeavesTheAllowedOnesInTheirOrder) {
+  std::mt19937_64 rng(::testing::UnitTest::GetInstance()->random_seed());
+  Sampler sampler;
+  for (int round = 0; round < 1000; ++round) {
+    const size_t sizes[] = {1, 31, 32, 33, 1000};
+    const std::vector<float> logits = RandomLogits(rng, sizes[rng() % 5], 2);
+    std::vector<uint32_t> mask((logits.size() + 31) / 32);
+    std::vector<float> left;
+    std::vector<int32_t> ids;
+    for (size_t id = 0; id < logits.size(); ++id) {
+      if (rng() % 3 > 0 && id + 1 < logits.size()) continue;
+      mask[id / 32] |= uint32_t{1} << (id % 32);
+      left.push_back(logits[id]);
+      ids.push_back(static_cast<int32_t>(id));
+    }
+    SamplingSpec spec;
+    spec.temperature = (rng() % 4 == 0) ? 0.0f : 0.05f + (rng() % 100) / 25.0f;
+    spec.top_p = (rng() % 2 == 0) ? 1.0f : 0.01f + (rng() % 99) / 100.0f;
+    spec.top_k = (rng() % 2 == 0) ? 0 : 1 + rng() % 100;
+    spec.seed = rng();
+    EXPECT_THAT(sampler.Sample(logits, spec, 0, 5, mask),
+                IsOkAndHolds(ids[SampleByDefinition(left, spec, 0, 5)]));
+    const std::vector<uint32_t> all(mask.size(), ~uint32_t{0});
+    EXPECT_EQ(*sampler.Sample(logits, spec, 0, 5, all), *sampler.Sample(logits, spec, 0, 5));
+  }
+}
+
+TEST(Sampler, AMaskHidesNoBrokenModelAndNeverAllowsNothing) {
+  Sampler sampler;
+  const uint32_t first = 1, none = 0;
+  EXPECT_THAT(sampler.Sample({1, NAN}, {}, 0, 0, {&first, 1}),
+              StatusIs(absl::StatusCode::kInternal, HasSubstr("not finite")));
+  EXPECT_THAT(sampler.Sample({-kInfinity, 1}, {}, 0, 0, {&first, 1}),
+              StatusIs(absl::StatusCode::kInternal, HasSubstr("not finite")));
+  EXPECT_THAT(sampler.Sample({1, 2}, {}, 0, 0, {&none, 1}),
+              StatusIs(absl::StatusCode::kInternal, HasSubstr("no token is allowed")));
+}
+
 TEST(Sampler, TemperatureZeroTakesTheLowestIdOfTheLargest) {
   Sampler sampler;
   EXPECT_THAT(sampler.Sample({1, 5, 3, 5, 5}, {.temperature = 0}, 0, 0), IsOkAndHolds(1));

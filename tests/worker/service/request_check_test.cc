@@ -123,6 +123,47 @@ TEST(RequestCheck, EachRangeHasBothEnds) {
   }
 }
 
+TEST(RequestCheck, AGrammarReachesTheEngineAsItWasWritten) {
+  using Kind = GrammarSource::Kind;
+  const struct {
+    std::string text;
+    GrammarSource source;
+  } cases[] = {
+      {R"(guided { json_schema: "{}" })", {Kind::kJsonSchema, "{}", {}}},
+      {R"(guided { json_object: true })", {Kind::kJsonSchema, R"({"type": "object"})", {}}},
+      {R"(guided { regex: "a+" })", {Kind::kRegex, "a+", {}}},
+      {R"(guided { ebnf: "start: A" })", {Kind::kLark, "start: A", {}}},
+      {R"(guided { choice { values: ["a", "b"] } })", {Kind::kChoice, "", {"a", "b"}}},
+  };
+  for (const auto& one : cases) {
+    ASSERT_OK_AND_ASSIGN(const EngineRequest request, CheckSubmit(Valid(one.text), Limits(), kNow));
+    EXPECT_EQ(request.guided, one.source) << one.text;
+  }
+  ASSERT_OK_AND_ASSIGN(const EngineRequest none, CheckSubmit(Valid("guided {}"), Limits(), kNow));
+  EXPECT_FALSE(none.guided.has_value());
+}
+
+TEST(RequestCheck, AGrammarHasALimit) {
+  const auto text = [](size_t bytes) { return std::string(bytes, 'x'); };
+  const std::pair<std::string, std::string> cases[] = {
+      {"guided.json_schema", absl::StrCat("guided { json_schema: \"", text(65537), "\" }")},
+      {"guided.regex", absl::StrCat("guided { regex: \"", text(16385), "\" }")},
+      {"guided.ebnf", absl::StrCat("guided { ebnf: \"", text(65537), "\" }")},
+      {"guided.regex", "guided { regex: \"\" }"},
+      {"guided.choice", "guided { choice {} }"},
+      {"guided.choice", "guided { choice { values: \"\" } }"},
+      {"guided.choice", absl::StrCat("guided { choice { values: \"", text(1025), "\" } }")},
+      {"guided.json_object", "guided { json_object: false }"},
+  };
+  for (const auto& [field, fields] : cases) {
+    EXPECT_THAT(Check(fields), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(field)));
+  }
+  worker::v1::Submit many = Valid();
+  for (int i = 0; i < 257; ++i) many.mutable_guided()->mutable_choice()->add_values("a");
+  EXPECT_THAT(CheckSubmit(many, Limits(), kNow).status(),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("at most 256")));
+}
+
 TEST(RequestCheck, TheContextLimitIsToldWithBothNumbers) {
   EXPECT_THAT(Check("stopping { max_tokens: 62 }"),
               StatusIs(absl::StatusCode::kInvalidArgument,
@@ -149,7 +190,6 @@ TEST(RequestCheck, WhatIsNotHonouredIsRefusedByItsPath) {
       {"sampling.allowed_token_ids", "sampling { allowed_token_ids: 4 }"},
       {"stopping.min_tokens", "stopping { min_tokens: 1 }"},
       {"stopping.time_limit_ms", "stopping { time_limit_ms: 10 }"},
-      {"guided", "guided { json_object: true }"},
       {"cache.salt", "cache { salt: \"s\" }"},
       {"cache.bypass", "cache { bypass: true }"},
       {"cache_root", "cache_root: \"r\""},

@@ -1,0 +1,353 @@
+#include "worker/engine/guide.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+#include <regex>
+#include <set>
+
+#include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
+#include "tests/support/status_matchers.h"
+#include "tests/worker/engine/fake_handoff.h"
+#include "tests/worker/engine/harness.h"
+
+// Guided requests: the engine, the pool's threads, and the toy model with a vocabulary of letters.
+namespace tandem {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::StartsWith;
+
+using Kind = GrammarSource::Kind;
+
+constexpr int32_t kEnd = 0;  // the toy's end of sequence, a special token
+constexpr absl::string_view kLetters = "abcdefghijklmnopqrstuvwxyz0123456789{}[]\":,.- _";
+static_assert(kLetters.size() + 1 == ToyModel::kVocab);
+
+std::string TokenizerJson() {
+  nlohmann::json vocab = {{"<end>", kEnd}};
+  for (size_t i = 0; i < kLetters.size(); ++i) vocab[std::string(1, kLetters[i])] = i + 1;
+  const nlohmann::json end = {
+      {"id", kEnd},      {"content", "<end>"}, {"special", true},     {"single_word", false},
+      {"lstrip", false}, {"rstrip", false},    {"normalized", false},
+  };
+  return nlohmann::json{{"added_tokens", {end}},
+                        {"model", {{"type", "WordLevel"}, {"unk_token", "_"}, {"vocab", vocab}}}}
+      .dump();
+}
+
+const std::string& Tokenizer48() {
+  static const auto* const json = new std::string(TokenizerJson());
+  return *json;
+}
+
+std::string TextOf(const std::vector<int32_t>& ids) {
+  std::string text;
+  for (const int32_t id : ids) text += id == kEnd ? '$' : kLetters[id - 1];
+  return text;
+}
+
+EngineRequest Guided(uint64_t handle, GrammarSource source, uint32_t max_tokens = 200) {
+  EngineRequest request = ToyRequest(handle, 1 + handle * 23 % 90, max_tokens);
+  request.stop_ids = {kEnd};
+  request.guided = std::move(source);
+  request.logprobs = 1;
+  return request;
+}
+
+constexpr char kSchema[] =
+    R"({"type":"object","properties":{"kind":{"enum":["cat","dog"]},"ages":{"type":"array",
+        "items":{"type":"integer","minimum":0,"maximum":99},"maxItems":3}},"required":["kind"],
+        "additionalProperties":false,"x-guidance":{"whitespace_flexible":false}})";
+
+// Ten of different kinds, and two without a grammar.
+std::vector<EngineRequest> Requests() {
+  const GrammarSource sources[] = {
+      {Kind::kRegex, "[a-e]{3,9}", {}},
+      {Kind::kChoice, "", {"yes", "no", "yes and no"}},
+      {Kind::kJsonSchema, kSchema, {}},
+      {Kind::kLark, "start: \"[\" (WORD (\",\" WORD)*)? \"]\"\nWORD: /[a-z]{1,3}/", {}},
+      {Kind::kRegex, "(ab)+c?", {}},
+  };
+  std::vector<EngineRequest> requests;
+  for (uint64_t handle = 1; handle <= 12; ++handle) {
+    requests.push_back(Guided(handle, sources[handle % 5]));
+    if (handle % 6 == 0) requests.back().guided.reset(), requests.back().max_tokens = 30;
+    if (handle % 4 == 0) requests.back().sampling.temperature = 0.7f;
+  }
+  return requests;
+}
+
+struct GuidedCore {
+  explicit GuidedCore(GuidePool* pool, EngineOptions options = SmallOptions())
+      : harness({.blocks = 400}, options) {
+    harness.guides = pool;
+    harness.Connect(nullptr, nullptr);
+  }
+  Heard Answer(const EngineRequest& request) {
+    harness.Submit(request);
+    harness.RunDry();
+    return harness.sink->heard[request.handle];
+  }
+  ~GuidedCore() {
+    EXPECT_THAT(harness.sink->faults, IsEmpty());
+    EXPECT_EQ(harness.pool->free_blocks(), harness.pool->blocks());
+  }
+  CoreHarness harness;
+};
+
+class GuideTest : public testing::Test {
+ protected:
+  GuidePool inline_{Tokenizer48(), ToyModel::kVocab, {.threads = false}};
+};
+
+TEST_F(GuideTest, AnOutputIsASentenceAndEndsWhereThatDoes) {
+  GuidedCore core(&inline_);
+  std::set<std::string> seen;
+  for (const EngineRequest& request : Requests()) {
+    if (!request.guided) continue;
+    const Heard heard = core.Answer(request);
+    ASSERT_TRUE(heard.finish.has_value()) << heard.error;
+    EXPECT_EQ(heard.finish->reason, FinishReason::kStop);
+    std::string text = TextOf(heard.token_ids);
+    EXPECT_EQ(heard.finish->stop_token_id.has_value(), absl::EndsWith(text, "$"));
+    if (absl::EndsWith(text, "$")) text.pop_back();
+    seen.insert(text);
+    switch (request.guided->kind) {
+      case Kind::kRegex:
+        EXPECT_TRUE(std::regex_match(text, std::regex(request.guided->text))) << text;
+        break;
+      case Kind::kChoice:
+        EXPECT_THAT(request.guided->choices, testing::Contains(text));
+        break;
+      case Kind::kLark:
+        EXPECT_TRUE(std::regex_match(text, std::regex(R"(\[([a-z]+(,[a-z]+)*)?\])"))) << text;
+        break;
+      case Kind::kJsonSchema:
+        EXPECT_TRUE(nlohmann::json::accept(text)) << text;
+        EXPECT_THAT(text, StartsWith("{\"kind\":\""));
+        break;
+    }
+  }
+  EXPECT_GT(seen.size(), 6u);
+}
+
+TEST_F(GuideTest, LogprobsAreThoseOfTheRawLogits) {
+  GuidedCore core(&inline_);
+  EngineRequest request = Guided(1, {Kind::kRegex, "a+", {}}, 5);
+  const Heard heard = core.Answer(request);
+  request.guided.reset();
+  EXPECT_EQ(heard.logprobs[0].top, ExpectedAnswer(request).logprobs[0].top);
+  EXPECT_GT(heard.logprobs[0].token.rank, 1u) << "an unlikely token was forced";
+}
+
+TEST_F(GuideTest, AStopIdMayStandWhereTheSentenceMayEndOnly) {
+  GuidedCore core(&inline_);
+  EngineRequest request = Guided(1, {Kind::kRegex, "(ab)+", {}});
+  for (uint64_t seed = 0; seed < 20; ++seed) {
+    request.handle = seed + 1;
+    request.request_id = absl::StrCat(seed);
+    request.sampling.seed = seed;
+    EXPECT_THAT(TextOf(core.Answer(request).token_ids), testing::MatchesRegex("(ab)+\\$"));
+  }
+  // A letter as a stop id: it may not cut the sentence short either.
+  request.handle = 100;
+  request.request_id = "letter";
+  request.stop_ids = {static_cast<int32_t>(kLetters.find('a')) + 1};
+  request.guided = GrammarSource{Kind::kRegex, "[a-c]{3}x*", {}};
+  EXPECT_THAT(TextOf(core.Answer(request).token_ids), testing::MatchesRegex("[bc][bc][bc]x*a"));
+}
+
+TEST_F(GuideTest, WithoutAStopIdTheSentenceEndsWhereNothingCanFollow) {
+  GuidedCore core(&inline_);
+  EngineRequest request = Guided(1, {Kind::kRegex, "[a-c]{3}", {}});
+  request.stop_ids.clear();  // ignore_eos
+  Heard heard = core.Answer(request);
+  EXPECT_EQ(heard.token_ids.size(), 3u);
+  EXPECT_EQ(heard.finish->reason, FinishReason::kStop);
+  EXPECT_EQ(heard.finish->stop_token_id, std::nullopt);
+  request = Guided(2, {Kind::kRegex, "[a-c]+", {}}, 25);
+  request.stop_ids.clear();
+  heard = core.Answer(request);
+  EXPECT_EQ(heard.token_ids.size(), 25u);
+  EXPECT_EQ(heard.finish->reason, FinishReason::kLength);
+}
+
+TEST_F(GuideTest, MaxTokensCutsASentenceOff) {
+  GuidedCore core(&inline_);
+  const Heard cut = core.Answer(Guided(1, {Kind::kJsonSchema, kSchema, {}}, 5));
+  EXPECT_EQ(TextOf(cut.token_ids), "{\"kin");
+  EXPECT_EQ(cut.finish->reason, FinishReason::kLength);
+  const Heard exact = core.Answer(Guided(2, {Kind::kChoice, "", {"yes"}}, 3));
+  EXPECT_EQ(exact.finish->reason, FinishReason::kStop) << "complete, not cut off";
+}
+
+TEST_F(GuideTest, AWrongGrammarEndsTheRequestNamingTheField) {
+  GuidedCore core(&inline_);
+  const std::pair<std::string, GrammarSource> cases[] = {
+      {"guided.json_schema: not JSON", {Kind::kJsonSchema, "{", {}}},
+      {"guided.regex: ", {Kind::kRegex, "(", {}}},
+      {"guided.ebnf: ", {Kind::kLark, "start: nothing", {}}},
+      {"guided.choice: ", {Kind::kChoice, "", {}}},
+  };
+  uint64_t handle = 0;
+  for (const auto& [words, source] : cases) {
+    EXPECT_THAT(core.Answer(Guided(++handle, source)).error,
+                StatusIs(absl::StatusCode::kInvalidArgument, StartsWith(words)));
+  }
+}
+
+TEST_F(GuideTest, AGrammarThatTheVocabularyCannotSpellEndsTheRequest) {
+  GuidedCore core(&inline_);
+  const Heard heard = core.Answer(Guided(1, {Kind::kRegex, "aA", {}}));
+  EXPECT_EQ(TextOf(heard.token_ids), "a");
+  EXPECT_THAT(heard.error, StatusIs(absl::StatusCode::kInvalidArgument,
+                                    AllOf(HasSubstr("guided.regex: "), HasSubstr("no token"))));
+  EngineRequest stopping = Guided(2, {Kind::kRegex, "ab", {}});
+  stopping.stop_ids = {1};  // "a"
+  EXPECT_THAT(core.Answer(stopping).error,
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("would stop the output")));
+}
+
+TEST_F(GuideTest, AModelWithoutAUsableTokenizerRefuses) {
+  GuidedCore none(nullptr);
+  EXPECT_THAT(none.Answer(Guided(1, {Kind::kRegex, "a", {}})).refusal,
+              StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("tokenizer")));
+  GuidePool broken("{", ToyModel::kVocab, {.threads = false});
+  GuidedCore core(&broken);
+  for (uint64_t handle : {1, 2}) {
+    EXPECT_THAT(core.Answer(Guided(handle, {Kind::kRegex, "a", {}})).error,
+                StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("tokenizer.json")));
+  }
+}
+
+// Each request alone, every mask computed by the engine's thread.
+std::map<uint64_t, Heard> Alone(GuidePool* pool) {
+  std::map<uint64_t, Heard> answers;
+  for (const EngineRequest& request : Requests()) {
+    GuidedCore core(pool);
+    answers[request.handle] = core.Answer(request);
+  }
+  return answers;
+}
+
+void ExpectSame(const Heard& want, const Heard& got) {
+  EXPECT_EQ(want.token_ids, got.token_ids);
+  EXPECT_EQ(want.logprobs, got.logprobs);
+  EXPECT_EQ(want.finish, got.finish);
+}
+
+void RunUntilAllEnd(GuidedCore& core) {
+  const auto over = [&](const EngineRequest& request) {
+    return core.harness.sink->heard[request.handle].over(Role::kUnified);
+  };
+  const std::vector<EngineRequest> requests = Requests();
+  while (!std::all_of(requests.begin(), requests.end(), over)) core.harness.Turn();
+}
+
+TEST_F(GuideTest, ABatchAndThePoolsThreadsChangeNothing) {
+  const std::map<uint64_t, Heard> alone = Alone(&inline_);
+  GuidePool threads(Tokenizer48(), ToyModel::kVocab, {});
+  for (GuidePool* pool : {&inline_, &threads}) {
+    for (const uint32_t budget : {32u, 64u}) {
+      GuidedCore core(pool, {.max_sequences = 16, .max_batch_tokens = budget});
+      for (const EngineRequest& request : Requests()) core.harness.Submit(request);
+      RunUntilAllEnd(core);
+      for (const auto& [handle, want] : alone) {
+        SCOPED_TRACE(handle);
+        ExpectSame(want, core.harness.sink->heard[handle]);
+      }
+    }
+  }
+}
+
+TEST_F(GuideTest, SplitEqualsUnifiedWhoeverHasTheGrammarFirst) {
+  const std::map<uint64_t, Heard> alone = Alone(&inline_);
+  for (const bool late : {false, true}) {
+    GuidePool threads(Tokenizer48(), ToyModel::kVocab, {});
+    GuidedCore prefill(&inline_), decode(&threads);
+    FakeHandoff handoff(prefill.harness.model.kv(), decode.harness.model.kv());
+    prefill.harness.Connect(&handoff, nullptr);
+    decode.harness.Connect(nullptr, &handoff);
+    std::string slow =
+        R"({"$ref":"#/$defs/a0","$defs":{)";  // the decode worker compiles this first
+    for (int i = 0; i < 3000; ++i) {
+      absl::StrAppend(&slow, "\"a", i, R"(":{"items":{"$ref":"#/$defs/a)", i + 1, "\"}},");
+    }
+    slow += R"("a3000":{"type":"null"}}})";
+    std::shared_ptr<Guide> first;
+    if (late) first = threads.Begin({Kind::kJsonSchema, slow, {}}, {}, [](absl::Status) {});
+    for (EngineRequest request : Requests()) {
+      request.role = Role::kPrefill;
+      request.peer = "decode:1";
+      prefill.harness.Submit(request);
+      request.role = Role::kDecode;
+      decode.harness.Submit(request);
+    }
+    const auto over = [&](const EngineRequest& r) {
+      return decode.harness.sink->heard[r.handle].over(Role::kDecode);
+    };
+    const std::vector<EngineRequest> requests = Requests();
+    while (!std::all_of(requests.begin(), requests.end(), over)) {
+      prefill.harness.Turn();
+      decode.harness.Turn();
+      handoff.Deliver();
+    }
+    prefill.harness.RunDry();
+    EXPECT_THAT(handoff.faults, IsEmpty());
+    for (const EngineRequest& request : requests) {
+      SCOPED_TRACE(request.handle);
+      Heard joined = decode.harness.sink->heard[request.handle];
+      const Heard& told = prefill.harness.sink->heard[request.handle];
+      ASSERT_EQ(told.token_ids.size(), 1u) << told.error;
+      EXPECT_EQ(told.token_ids[0], joined.token_ids[0]);
+      joined.logprobs.insert(joined.logprobs.begin(), told.logprobs[0]);
+      ExpectSame(alone.at(request.handle), joined);
+    }
+  }
+}
+
+TEST_F(GuideTest, AWrongGrammarEndsBothSidesOfASplit) {
+  GuidedCore prefill(&inline_), decode(&inline_);
+  FakeHandoff handoff(prefill.harness.model.kv(), decode.harness.model.kv());
+  prefill.harness.Connect(&handoff, nullptr);
+  decode.harness.Connect(nullptr, &handoff);
+  EngineRequest request = Guided(1, {Kind::kRegex, "(", {}});
+  request.role = Role::kPrefill;
+  prefill.harness.Submit(request);
+  request.role = Role::kDecode;
+  decode.harness.Submit(request);
+  for (int i = 0; i < 5; ++i) {
+    prefill.harness.Turn();
+    decode.harness.Turn();
+    handoff.Deliver();
+  }
+  for (GuidedCore* core : {&prefill, &decode}) {
+    EXPECT_THAT(core->harness.sink->heard[1].error,
+                StatusIs(absl::StatusCode::kInvalidArgument, StartsWith("guided.regex: ")));
+  }
+  EXPECT_EQ(handoff.open(), 0u);
+}
+
+// Cancelled at any moment, a guided request leaves nothing behind. Threads may be at work on it.
+TEST_F(GuideTest, CancelledWhileItsGrammarOrAMaskIsComputed) {
+  GuidePool threads(Tokenizer48(), ToyModel::kVocab, {});
+  GuidedCore core(&threads);
+  for (uint64_t handle = 1; handle <= 40; ++handle) {
+    core.harness.Submit(Guided(handle, {Kind::kJsonSchema, kSchema, {}}));
+    while (handle % 2 == 1 && core.harness.sink->heard[handle].token_ids.empty()) {
+      core.harness.Turn();
+    }
+    for (uint64_t turn = 0; turn < handle % 7; ++turn) core.harness.Turn();
+    core.harness.core->Cancel(CoreHarness::kSession, handle);
+    core.harness.Turn();
+    EXPECT_TRUE(core.harness.sink->heard[handle].over(Role::kUnified));
+  }
+}
+
+}  // namespace
+}  // namespace tandem

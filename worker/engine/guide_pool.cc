@@ -1,0 +1,117 @@
+#include "worker/engine/guide_pool.h"
+
+#include <algorithm>
+
+#include "absl/time/clock.h"
+#include "base/log.h"
+#include "base/status.h"
+
+namespace tandem {
+namespace {
+
+absl::string_view FieldOf(GrammarSource::Kind kind) {
+  switch (kind) {
+    case GrammarSource::Kind::kJsonSchema:
+      return "guided.json_schema";
+    case GrammarSource::Kind::kRegex:
+      return "guided.regex";
+    case GrammarSource::Kind::kLark:
+      return "guided.ebnf";
+    case GrammarSource::Kind::kChoice:
+      return "guided.choice";
+  }
+  return "guided";
+}
+
+}  // namespace
+
+GuidePool::GuidePool(absl::string_view tokenizer_json, int32_t logits, Options options)
+    : tokenizer_json_(tokenizer_json), logits_(logits), options_(options) {
+  if (!options_.threads) return;
+  compiling_ = std::thread([this] {
+    while (!jobs_.closed()) {
+      for (Job& job : jobs_.PopAll(absl::InfiniteDuration())) {
+        if (!jobs_.closed()) Run(job);
+      }
+    }
+  });
+  masking_ = std::thread([this] {
+    while (!masks_.closed()) {
+      for (const auto& guide : masks_.PopAll(absl::InfiniteDuration())) guide->ComputeIfQueued();
+    }
+  });
+}
+
+GuidePool::~GuidePool() {
+  jobs_.Close();
+  masks_.Close();
+  if (compiling_.joinable()) compiling_.join();
+  if (masking_.joinable()) masking_.join();
+}
+
+std::shared_ptr<Guide> GuidePool::Begin(const GrammarSource& source, std::vector<int32_t> stop_ids,
+                                        absl::AnyInvocable<void(absl::Status)> done) {
+  auto guide = std::make_shared<Guide>(this, FieldOf(source.kind), std::move(stop_ids));
+  Job job = {source, guide, std::move(done)};
+  if (!options_.threads) {
+    Run(job);
+  } else if (!jobs_.TryPush(std::move(job))) {
+    job.done(absl::UnavailableError("too many grammars wait to be compiled"));
+  }
+  return guide;
+}
+
+void GuidePool::Run(Job& job) {
+  const std::shared_ptr<Guide> guide = job.guide.lock();
+  if (guide == nullptr) return;
+  const absl::Status status = Prepare(job.source, guide.get());
+  job.done(Annotate(status, guide->field_));
+  // The first mask is needed as soon as the prompt is computed.
+  if (status.ok() && options_.threads) guide->ComputeIfQueued();
+}
+
+absl::Status GuidePool::Prepare(const GrammarSource& source, Guide* guide) {
+  ASSIGN_OR_RETURN(std::shared_ptr<const Grammar> grammar, Compile(source));
+  ASSIGN_OR_RETURN(std::unique_ptr<GrammarMatcher> matcher,
+                   GrammarMatcher::Create(std::move(grammar)));
+  guide->Start(std::move(matcher));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::shared_ptr<const Grammar>> GuidePool::Compile(const GrammarSource& source) {
+  const auto known = std::find_if(cache_.begin(), cache_.end(),
+                                  [&](const Cached& cached) { return cached.source == source; });
+  if (known != cache_.end()) {
+    std::rotate(cache_.begin(), known, known + 1);
+    return cache_.front().grammar;
+  }
+  if (!environment_) environment_ = Load();
+  RETURN_IF_ERROR(environment_->status());
+  ASSIGN_OR_RETURN(std::shared_ptr<const Grammar> grammar, (**environment_)->Compile(source));
+  cache_.push_front({source, grammar});
+  if (cache_.size() > kCached) cache_.pop_back();
+  return grammar;
+}
+
+absl::StatusOr<std::shared_ptr<const GrammarEnvironment>> GuidePool::Load() const {
+  const absl::Time start = absl::Now();
+  const auto load = [this]() -> absl::StatusOr<std::shared_ptr<const GrammarEnvironment>> {
+    ASSIGN_OR_RETURN(const std::shared_ptr<const Tokenizer> tokenizer,
+                     Tokenizer::FromJson(tokenizer_json_));
+    return GrammarEnvironment::Create(*tokenizer, logits_);
+  };
+  auto environment = load();
+  if (!environment.ok()) {
+    LogError("no grammar can be followed", {{"error", environment.status()}});
+    return absl::FailedPreconditionError(environment.status().message());
+  }
+  LogInfo("the tokenizer is loaded for grammars", {{"seconds", absl::Now() - start}});
+  return environment;
+}
+
+void GuidePool::ComputeSoon(Guide* guide) {
+  // Where the queue is full the engine computes the mask itself, when it needs it.
+  if (options_.threads) (void)masks_.TryPush(guide->shared_from_this());
+}
+
+}  // namespace tandem

@@ -1,0 +1,73 @@
+#pragma once
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/strings/string_view.h"
+#include "base/queue.h"
+#include "worker/engine/guide.h"
+
+namespace tandem {
+
+// Two threads beside the engine's: one compiles grammars, one computes masks while the model runs.
+// The tokenizer is loaded for the first grammar that comes.
+//   life    the engine that uses it stops first; guides may outlive it, unused
+//   errors  are those of a guide's grammar, told by `done`: InvalidArgument naming the field of the
+//           request that has it, FailedPrecondition without a usable tokenizer, Unavailable where
+//           kQueue grammars wait already
+//   threads any may call Begin
+class GuidePool {
+ public:
+  static constexpr size_t kQueue = 4096;  // grammars, and masks, that wait
+  static constexpr size_t kCached = 16;   // compiled grammars that are kept for the next request
+
+  struct Options {
+    // Without threads, each call does its part itself: for tests with a clock of their own.
+    bool threads = true;
+  };
+  // `tokenizer_json` outlives the pool; `logits`: how many the model has.
+  GuidePool(absl::string_view tokenizer_json, int32_t logits, Options options);
+  ~GuidePool();
+
+  // `done` is called once, with what became of the grammar: by another thread, or before Begin
+  // returns. `stop_ids`: tokens that end the output. A guide that nobody has any more is dropped
+  // without a call.
+  std::shared_ptr<Guide> Begin(const GrammarSource& source, std::vector<int32_t> stop_ids,
+                               absl::AnyInvocable<void(absl::Status)> done);
+
+ private:
+  friend class Guide;
+  struct Job {
+    GrammarSource source;
+    std::weak_ptr<Guide> guide;
+    absl::AnyInvocable<void(absl::Status)> done;
+  };
+  struct Cached {
+    GrammarSource source;
+    std::shared_ptr<const Grammar> grammar;
+  };
+
+  void ComputeSoon(Guide* guide);
+  void Run(Job& job);
+  absl::Status Prepare(const GrammarSource& source, Guide* guide);
+  absl::StatusOr<std::shared_ptr<const Grammar>> Compile(const GrammarSource& source);
+  absl::StatusOr<std::shared_ptr<const GrammarEnvironment>> Load() const;
+
+  const absl::string_view tokenizer_json_;
+  const int32_t logits_;
+  const Options options_;
+
+  // The compiling thread's.
+  std::optional<absl::StatusOr<std::shared_ptr<const GrammarEnvironment>>> environment_;
+  std::deque<Cached> cache_;  // the last used first
+
+  BoundedQueue<Job> jobs_{kQueue};
+  BoundedQueue<std::shared_ptr<Guide>> masks_{kQueue};
+  std::thread compiling_, masking_;  // last: they use the rest
+};
+
+}  // namespace tandem
