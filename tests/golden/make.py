@@ -4,6 +4,7 @@
   python3 -m venv /tmp/golden && /tmp/golden/bin/pip install -r requirements.txt
   /tmp/golden/bin/python make.py tiny        # the tiny models: some minutes; NAMEs: only those
   /tmp/golden/bin/python make.py blocks      # stored blocks and their values
+  /tmp/golden/bin/python make.py text        # real tokenizers and templates: after fetch_text.py
   /tmp/golden/bin/python make.py smollm2     # the default model's oracle: some minutes
 """
 import argparse
@@ -16,6 +17,7 @@ import torch
 import blocks
 import gguf_files
 import oracle
+import text
 import tiny
 from variants import VARIANTS, Variant
 
@@ -44,7 +46,7 @@ def make_variant(variant: Variant) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["tiny", "blocks", "smollm2"])
+    parser.add_argument("what", choices=["tiny", "blocks", "text", "smollm2"])
     parser.add_argument("names", nargs="*", metavar="NAME", help="tiny models, instead of all")
     asked = parser.parse_args()
     torch.set_num_threads(1)  # one order of summation, and small matrices gain nothing by more
@@ -54,6 +56,8 @@ def main() -> None:
                 make_variant(variant)
     elif asked.what == "blocks":
         blocks.make(HERE / "blocks")
+    elif asked.what == "text":
+        text.make()
     else:
         oracle.make(HERE / "smollm2")
 
