@@ -26,6 +26,20 @@ TEST(Violations, SayWhatIsThereAndWhatIsWanted) {
   EXPECT_EQ(why([](Violations* v) { v->Count("a", 5, 4); }), "a: it has 5 entries, at most 4");
 }
 
+TEST(Violations, NumbersAreWrittenWithAllTheirDigits) {
+  const auto why = [](double value, const ValueRange& range) {
+    Violations v;
+    v.Range("a", value, range);
+    return std::string(v.ToStatus().message());
+  };
+  EXPECT_EQ(why(3'600'001, {1, 3'600'000}), "a: it is 3600001, want 1 to 3600000");
+  EXPECT_EQ(why(-1'000'000, {0, 1}), "a: it is -1000000, want 0 to 1");
+  EXPECT_EQ(why(1.0000001, {0, 1}), "a: it is 1.0000001, want 0 to 1");
+  EXPECT_EQ(why(1.1f, {0.1f, 0.25}), "a: it is 1.1, want 0.1 to 0.25");
+  EXPECT_EQ(why(1e300, {0, 1}), "a: it is 1e+300, want 0 to 1");
+  EXPECT_EQ(why(INFINITY, {0, 1}), "a: it is inf, want 0 to 1");
+}
+
 TEST(Violations, TheEndsOfARangeAreInIt) {
   Violations v;
   v.Range("a", -2, {-2, 2});
