@@ -25,25 +25,50 @@ HttpResponse HealthPage(const std::function<absl::Status()>& alive) {
 }  // namespace
 
 void Readiness::Tell() {
-  if (follower_ != nullptr) follower_(reasons_.empty());
+  std::function<void(bool ready)> follower;  // set while this thread is the one that tells
+  while (true) {
+    bool ready = false;
+    {
+      MutexLock lock(&mu_);
+      if (follower != nullptr) {
+        telling_ = false;
+        told_one_.NotifyAll();
+      }
+      ready = reasons_.empty();
+      if (telling_ || follower_ == nullptr || told_ == ready) return;
+      telling_ = true;
+      told_ = ready;
+      follower = follower_;
+    }
+    follower(ready);
+  }
 }
 
 bool Readiness::Block(const std::string& part, const std::string& reason) {
-  MutexLock lock(&mu_);
-  const bool was_ready = reasons_.insert_or_assign(part, reason).second;
+  bool was_ready = false;
+  {
+    MutexLock lock(&mu_);
+    was_ready = reasons_.insert_or_assign(part, reason).second;
+  }
   Tell();
   return was_ready;
 }
 
 void Readiness::Follow(std::function<void(bool ready)> follower) {
-  MutexLock lock(&mu_);
-  follower_ = std::move(follower);
+  {
+    MutexLock lock(&mu_);
+    while (telling_) told_one_.Wait(&mu_);
+    follower_ = std::move(follower);
+    told_.reset();
+  }
   Tell();
 }
 
 void Readiness::Clear(const std::string& part) {
-  MutexLock lock(&mu_);
-  reasons_.erase(part);
+  {
+    MutexLock lock(&mu_);
+    reasons_.erase(part);
+  }
   Tell();
 }
 

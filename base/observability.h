@@ -2,6 +2,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -20,15 +21,20 @@ class Readiness {
   bool Block(const std::string& part, const std::string& reason) ABSL_LOCKS_EXCLUDED(mu_);
   void Clear(const std::string& part) ABSL_LOCKS_EXCLUDED(mu_);
   std::map<std::string, std::string> reasons() const ABSL_LOCKS_EXCLUDED(mu_);  // empty: ready
-  // Calls `follower` (none: null) now and whenever a part is blocked or cleared, in that order. It
-  // must not wait, nor call back.
+  // Calls `follower` (none: null) with what holds now, and whenever that changes: in that order,
+  // one call at a time, no lock held. The one before is not called any more when this returns; no
+  // follower may call this.
   void Follow(std::function<void(bool ready)> follower) ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
-  void Tell() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Tells the follower what it does not know yet, unless another thread is at it, which then does.
+  void Tell() ABSL_LOCKS_EXCLUDED(mu_);
 
   mutable Mutex mu_;
+  CondVar told_one_;
   std::function<void(bool ready)> follower_ ABSL_GUARDED_BY(mu_);
+  std::optional<bool> told_ ABSL_GUARDED_BY(mu_);  // what the follower heard last
+  bool telling_ ABSL_GUARDED_BY(mu_) = false;      // a thread is calling it
   std::map<std::string, std::string> reasons_ ABSL_GUARDED_BY(mu_);
 };
 

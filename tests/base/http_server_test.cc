@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
+#include <thread>
+#include <vector>
 
 #include "base/observability.h"
 #include "tests/support/status_matchers.h"
@@ -203,6 +205,39 @@ TEST(Readiness, TellsItsFollowerWhetherEveryPartIsReady) {
   readiness.Follow(nullptr);
   readiness.Clear("engine");
   EXPECT_EQ(told.size(), before);
+}
+
+TEST(Readiness, TellsNothingThatItsFollowerKnows) {
+  Readiness readiness;
+  std::vector<bool> told;
+  readiness.Follow([&told](bool ready) { told.push_back(ready); });
+  readiness.Clear("engine");
+  readiness.Block("engine", "it is stuck");
+  readiness.Block("engine", "it is stuck for longer");
+  readiness.Block("worker", "it is stopping");
+  readiness.Clear("engine");
+  readiness.Clear("worker");
+  readiness.Clear("worker");
+  EXPECT_EQ(told, (std::vector<bool>{true, false, true}));
+}
+
+TEST(Readiness, WhileItsFollowerIsCalledOthersDoNotWaitAndNothingIsLostOrReordered) {
+  Readiness readiness;
+  std::vector<bool> told;
+  readiness.Follow([&](bool ready) {
+    told.push_back(ready);
+    if (told.size() != 2) return;
+    std::thread other([&] {  // joined here: it would wait for ever for a lock that is held
+      readiness.Block("worker", "it is stopping");
+      readiness.Clear("engine");
+      EXPECT_EQ(readiness.reasons().size(), 1u);
+      readiness.Clear("worker");
+    });
+    other.join();
+    EXPECT_EQ(told.size(), 2u) << "one call at a time";
+  });
+  readiness.Block("engine", "it is stuck");
+  EXPECT_EQ(told, (std::vector<bool>{true, false, true}));
 }
 
 TEST(Observability, AProcessThatIsStuckIsNotHealthy) {
