@@ -180,10 +180,10 @@ absl::StatusOr<std::vector<int32_t>> ReadWindows(const JsonFields& config, int32
   ASSIGN_OR_RETURN(const int32_t window, config.IntOr("sliding_window", 4096, kCount));
   ASSIGN_OR_RETURN(const int32_t first, config.IntOr("max_window_layers", 28, {.min = 0}));
   const json* types = config.Find("layer_types");
-  if (types == nullptr && !used) return std::vector<int32_t>{};
   std::vector<int32_t> windows(layers);
   if (types == nullptr) {
-    for (int32_t i = first; i < layers; ++i) windows[i] = window;
+    if (!used || first >= layers) return std::vector<int32_t>{};
+    std::fill(windows.begin() + first, windows.end(), window);
     return windows;
   }
   if (!types->is_array() || types->size() != layers) {

@@ -1,5 +1,6 @@
 #include "worker/model/inspect.h"
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 
@@ -31,6 +32,35 @@ std::string FitLine(const Inspection& seen) {
                       " hold the KV of ", seen.tokens_that_fit, " tokens\n");
 }
 
+// "16 heads of 128 over 8 of keys and values, normed; 2 of 28 layers see 4096 tokens".
+std::string Attention(const ModelSpec& spec) {
+  std::string text = absl::StrCat(spec.q_heads, " heads of ", spec.head_dim, " over ",
+                                  spec.kv_heads, " of keys and values");
+  if (spec.qk_norm) text += ", normed";
+  if (spec.qkv_bias) text += spec.o_bias ? ", with biases" : ", with biases of q, k and v";
+  const auto sliding = spec.layers - std::count(spec.windows.begin(), spec.windows.end(), 0);
+  if (spec.windows.empty() || sliding == 0) return text;
+  const int32_t window = *std::max_element(spec.windows.begin(), spec.windows.end());
+  return absl::StrCat(text, "; ", sliding, " of ", spec.layers, " layers see ", window, " tokens");
+}
+
+std::string Rope(const RopeSpec& rope) {
+  const std::string theta = absl::StrCat("theta ", rope.theta);
+  switch (rope.scaling) {
+    case RopeScaling::kNone:
+      return theta;
+    case RopeScaling::kLinear:
+      return absl::StrCat(theta, ", linear x ", rope.factor);
+    case RopeScaling::kLlama3:
+      return absl::StrCat(theta, ", llama3 x ", rope.factor, " of ", rope.original_context);
+    case RopeScaling::kYarn:
+      return absl::StrCat(theta, ", yarn x ", rope.factor, " of ", rope.original_context);
+    case RopeScaling::kDivisors:
+      return absl::StrCat(theta, ", divided as the file says");
+  }
+  return theta;
+}
+
 }  // namespace
 
 Inspection Inspect(const ModelFiles& files, const InspectOptions& options) {
@@ -39,6 +69,8 @@ Inspection Inspect(const ModelFiles& files, const InspectOptions& options) {
                      .format = files.format() == ModelFormat::kGguf ? "gguf" : "safetensors",
                      .family = spec.family,
                      .architecture = spec.architecture,
+                     .attention = Attention(spec),
+                     .rope = Rope(spec.rope),
                      .license = files.assets().license,
                      .vocab = spec.vocab,
                      .max_context = spec.max_context,
@@ -65,7 +97,8 @@ std::string InspectionText(const Inspection& seen) {
       });
   return absl::StrCat(
       seen.path, "\n", "is             ", seen.architecture, " (", seen.family, ", ", seen.format,
-      ")\n", "parameters     ", absl::StrFormat("%.1f", static_cast<double>(seen.parameters) / 1e6),
+      ")\n", "attention      ", seen.attention, "\n", "rope           ", seen.rope, "\n",
+      "parameters     ", absl::StrFormat("%.1f", static_cast<double>(seen.parameters) / 1e6),
       " million\n", "weights        ", Size(seen.total_weight_bytes), ": ", types, "\n",
       "KV per token   ", seen.kv_bytes_per_token, " B\n", "context        ", seen.max_context,
       " tokens: ", Size(seen.kv_bytes_per_token * seen.max_context), " of KV\n", "vocabulary     ",
@@ -78,6 +111,8 @@ std::string InspectionJson(const Inspection& seen) {
                          {"format", seen.format},
                          {"family", seen.family},
                          {"architecture", seen.architecture},
+                         {"attention", seen.attention},
+                         {"rope", seen.rope},
                          {"license", seen.license},
                          {"parameters", seen.parameters},
                          {"weight_bytes", seen.total_weight_bytes},

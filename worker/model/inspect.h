@@ -19,7 +19,9 @@ struct Inspection {
   std::string format;  // "safetensors" or "gguf"
   std::string family;
   std::string architecture;
-  std::string license;  // "" where the model states none
+  std::string attention;  // heads, biases and windows, in words
+  std::string rope;       // rotary embedding, in words
+  std::string license;    // "" where the model states none
   int64_t parameters = 0;
   std::map<std::string, uint64_t> weight_bytes;  // by storage type
   uint64_t total_weight_bytes = 0;

@@ -75,8 +75,21 @@ class DecoderTest : public ::testing::TestWithParam<bool> {
   RandomModel model_{RandomModel::SmallSpec()};
 };
 
-TEST_P(DecoderTest, ChunksAndBlockOrderDoNotChangeLogits) {
-  const std::unique_ptr<Decoder> decoder = Load(model_);
+// Of a plain model, and of one with windows, norms of heads, biases and yarn's longer rotations.
+class ChunkTest : public DecoderTest {
+ protected:
+  static ModelSpec RichSpec() {
+    ModelSpec spec = RandomModel::SmallSpec();
+    spec.windows = {18, 5};
+    spec.qk_norm = spec.qkv_bias = spec.o_bias = true;
+    spec.rope.magnitude = 1.3;
+    return spec;
+  }
+  void ChunksAndBlockOrderDoNotChangeLogits(const RandomModel& model);
+};
+
+void ChunkTest::ChunksAndBlockOrderDoNotChangeLogits(const RandomModel& model) {
+  const std::unique_ptr<Decoder> decoder = Load(model);
   const std::vector<int32_t> tokens = Tokens(40);
   Sequence whole(decoder.get(), Blocks({0, 1, 2}));
   ASSERT_OK_AND_ASSIGN(const std::vector<float> want, whole.Feed(tokens));
@@ -88,6 +101,11 @@ TEST_P(DecoderTest, ChunksAndBlockOrderDoNotChangeLogits) {
     got.insert(got.end(), piece.begin(), piece.end());
   }
   EXPECT_EQ(got, want);
+}
+
+TEST_P(ChunkTest, DoNotChangeLogits) { ChunksAndBlockOrderDoNotChangeLogits(model_); }
+TEST_P(ChunkTest, DoNotChangeLogitsOfARichModel) {
+  ChunksAndBlockOrderDoNotChangeLogits(RandomModel(RichSpec()));
 }
 
 TEST_P(DecoderTest, ASequenceDoesNotSeeItsNeighbours) {
@@ -178,6 +196,8 @@ TEST_P(DecoderTest, AMissingWeightEndsLoading) {
               StatusIs(absl::StatusCode::kNotFound, HasSubstr("layer 1: no weight up")));
 }
 
+INSTANTIATE_TEST_SUITE_P(Backends, ChunkTest, ::testing::Bool(),
+                         [](const auto& info) { return info.param ? "reference" : "cpu"; });
 INSTANTIATE_TEST_SUITE_P(Backends, DecoderTest, ::testing::Bool(),
                          [](const auto& info) { return info.param ? "reference" : "cpu"; });
 

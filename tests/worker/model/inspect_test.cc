@@ -60,5 +60,24 @@ TEST_F(InspectTest, JsonSaysTheSame) {
   EXPECT_EQ(json["fits"], true);
 }
 
+TEST(Inspect, SaysWhatIsSpecialOfAFamily) {
+  const auto text_of = [](absl::string_view name) -> std::string {
+    const absl::StatusOr<Golden> golden = ReadGolden(name);
+    EXPECT_THAT(golden, IsOk());
+    const auto files = ModelFiles::Open(golden->model);
+    EXPECT_THAT(files, IsOk());
+    return InspectionText(Inspect(**files, {}));
+  };
+  EXPECT_THAT(text_of("gguf_qwen3"),
+              AllOf(HasSubstr("is             qwen3 (qwen3, gguf)\n"),
+                    HasSubstr("attention      4 heads of 32 over 2 of keys and values, normed\n")));
+  EXPECT_THAT(text_of("qwen2_yarn"),
+              AllOf(HasSubstr("Qwen2ForCausalLM (qwen2, safetensors)"),
+                    HasSubstr(", with biases of q, k and v\n"),
+                    HasSubstr("rope           theta 100, yarn x 4 of 64\n")));
+  EXPECT_THAT(text_of("qwen2_window"), HasSubstr("; 2 of 3 layers see 7 tokens\n"));
+  EXPECT_THAT(text_of("gguf_q4_k_m"), AllOf(HasSubstr("Q4_K "), HasSubstr("Q6_K ")));
+}
+
 }  // namespace
 }  // namespace tandem
