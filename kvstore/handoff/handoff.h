@@ -65,21 +65,25 @@ class HandoffSender {
 };
 
 // Receives KV into blocks that the engine has reserved.
-//   life    [Announce ..] Expect .. (done | Cancel). `done` is called exactly once an Expect, from
-//           an I/O thread (after Cancel with status Cancelled); until then the blocks belong to the
-//           receiver, after it they are the engine's and are never written again. A request that
-//           was announced and will not be expected is cancelled; `done` is not called for it.
+//   life    [Announce .. asked ..] Expect .. (done | Cancel). `done` is called exactly once an
+//           Expect, from an I/O thread (after Cancel with status Cancelled); until then the blocks
+//           belong to the receiver, after it they are the engine's and are never written again. A
+//           request that was announced and will not be expected is cancelled; `done` is not called
+//           for it.
 //   errors  in `done`: DeadlineExceeded the sender never came or its lease ended, Aborted the
 //           sender gave up, DataLoss, Unavailable the link broke, Cancelled
 //   threads Announce, Expect and Cancel are called by one thread (the engine's) and never block
 class HandoffReceiver {
  public:
   using Done = std::function<void(absl::StatusOr<HandoffReceived>)>;
+  using Asked = std::function<void()>;
 
   virtual ~HandoffReceiver() = default;
-  // The request is here and waits for blocks: until Expect, Cancel or the deadline its sender waits
-  // too, where one that nothing is known of is refused after a second.
-  virtual void Announce(const HandoffKey& key, absl::Time deadline) = 0;
+  // The request is here: until Expect, Cancel or the deadline its sender may wait for blocks, where
+  // one that nothing is known of is refused after a second. `asked` is called from an I/O thread,
+  // at least once if the sender asks to hand over before the request is expected: it has started,
+  // and blocks reserved now are filled without waiting for anything else.
+  virtual void Announce(const HandoffKey& key, absl::Time deadline, Asked asked) = 0;
   // `blocks` have room for the prompt: the first `held_blocks` of it are already filled.
   virtual void Expect(const HandoffKey& key, uint32_t prompt_tokens, std::vector<BlockId> blocks,
                       uint32_t held_blocks, absl::Time deadline, Done done) = 0;

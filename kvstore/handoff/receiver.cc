@@ -54,11 +54,12 @@ Receiver::~Receiver() {
   courier_.Stop();
 }
 
-void Receiver::Announce(const HandoffKey& key, absl::Time deadline) {
+void Receiver::Announce(const HandoffKey& key, absl::Time deadline, Asked asked) {
   MutexLock lock(&mu_);
   const Entry entry = FindOrMake(key);
   if (entry == nullptr || entry->expected) return;
   entry->deadline = deadline;
+  entry->asked = std::move(asked);
   Step(entry, E::kAnnounce);
 }
 
@@ -76,6 +77,7 @@ void Receiver::Expect(const HandoffKey& key, uint32_t prompt_tokens, std::vector
   }
   if (!bad.ok()) return courier_.Post([done = std::move(done), bad] { done(bad); });
   entry->expected = true;
+  Unannounce(entry);
   entry->done = std::move(done);
   entry->prompt_tokens = prompt_tokens;
   entry->blocks = std::move(blocks);
@@ -89,9 +91,11 @@ void Receiver::Cancel(const HandoffKey& key) {
   MutexLock lock(&mu_);
   const auto found = receptions_.find(key.request_id);
   if (found == receptions_.end() || found->second->key != key) return;
-  Step(found->second, E::kCancel,
-       absl::CancelledError(found->second->expected ? "the decode worker cancelled the handoff"
-                                                    : "it left the decode worker's queue"));
+  const Entry entry = found->second;
+  Unannounce(entry);
+  Step(entry, E::kCancel,
+       absl::CancelledError(entry->expected ? "the decode worker cancelled the handoff"
+                                            : "it left the decode worker's queue"));
 }
 
 absl::StatusOr<LinkGrant> Receiver::AcceptLink(const LinkOffer& offer) {

@@ -54,7 +54,7 @@ class Receiver final : public HandoffReceiver, private FrameSink {
   Receiver(BlockMemory* memory, Transport* transport, const ReceiverOptions& options);
   ~Receiver() override;
 
-  void Announce(const HandoffKey& key, absl::Time deadline) override;
+  void Announce(const HandoffKey& key, absl::Time deadline, Asked asked) override;
   void Expect(const HandoffKey& key, uint32_t prompt_tokens, std::vector<BlockId> blocks,
               uint32_t held_blocks, absl::Time deadline, Done done) override;
   void Cancel(const HandoffKey& key) override;
@@ -98,6 +98,9 @@ class Receiver final : public HandoffReceiver, private FrameSink {
   // Takes one step of the table and carries out its actions. `why` is the outcome if it ends here.
   void Step(const Entry& entry, ReceiverEvent event, const absl::Status& why = absl::OkStatus())
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // The engine will not announce or ask for it any more: what has ended may be forgotten.
+  void Unannounce(const Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Remember(const Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void SendReserved(const Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void End(const Entry& entry, ReceiverEvent event, const ReceiverActions& actions,
            const absl::Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

@@ -18,6 +18,7 @@ struct Row {
 
 constexpr A kTellAndReport = {.send_abort = true, .report = true};
 constexpr A kReport = {.report = true};
+constexpr A kAsked = {.tell_asked = true};
 constexpr A kLease = {.start_lease = true};
 constexpr A kReserve = {.send_reserved = true, .start_lease = true};
 constexpr A kDone = {.send_completed = true, .report = true};
@@ -31,14 +32,14 @@ constexpr Row kRows[] = {
     {S::kUnknown, E::kComplete, S::kUnknown, {.send_abort = true}},
     {S::kUnknown, E::kRenew, S::kUnknown, {.send_abort = true}},
 
-    {S::kParked, E::kAnnounce, S::kWaiting},
+    {S::kParked, E::kAnnounce, S::kWaiting, kAsked},
     {S::kParked, E::kExpect, S::kFilling, kReserve},
     {S::kParked, E::kPeerAbort, S::kEnded},
     {S::kParked, E::kLinkDown, S::kUnknown},
     {S::kParked, E::kParkEnd, S::kEnded, {.send_refused = true}},
     {S::kParked, E::kReplaced, S::kEnded, {.send_refused = true}},
 
-    {S::kAnnounced, E::kReserve, S::kWaiting},
+    {S::kAnnounced, E::kReserve, S::kWaiting, kAsked},
     {S::kAnnounced, E::kExpect, S::kExpected},
     {S::kAnnounced, E::kPeerAbort, S::kEnded},
     {S::kAnnounced, E::kCancel, S::kEnded},

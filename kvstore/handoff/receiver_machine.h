@@ -46,6 +46,7 @@ struct ReceiverActions {
   bool send_abort = false;
   bool repeat_verdict = false;  // tell the peer again how it ended
   bool start_park = false;
+  bool tell_asked = false;   // the engine may reserve: the sender has started
   bool start_lease = false;  // or renew it
   bool report = false;       // call the engine's `done`
   friend bool operator==(const ReceiverActions&, const ReceiverActions&) = default;

@@ -36,7 +36,10 @@ ToSender VerdictOf(const Reception& entry, E event, const ReceiverActions& actio
                    const absl::Status& why) {
   std::string detail(why.message());
   if (actions.send_completed) return CompletedMessage{entry.key};
-  const bool full = event == E::kParkEnd || (event == E::kCancel && !entry.expected);
+  if (event == E::kParkEnd) {
+    return RefusedMessage{entry.key, RefuseReason::kUnknownRequest, std::move(detail)};
+  }
+  const bool full = event == E::kCancel && !entry.expected;
   if (full) return RefusedMessage{entry.key, RefuseReason::kFull, std::move(detail)};
   if (actions.send_refused) {
     return RefusedMessage{entry.key, RefuseReason::kStaleAttempt, std::move(detail)};
@@ -67,6 +70,7 @@ void Receiver::Step(const Entry& entry, E event, const absl::Status& why) {
   if (step.actions.start_park) entry->park_end = now + options_.park;
   if (step.actions.start_lease) entry->lease_end = now + options_.lease;
   if (before != S::kEnded && step.next == S::kEnded) return End(entry, event, step.actions, why);
+  if (step.actions.tell_asked) courier_.Post(entry->asked);
   if (step.actions.send_reserved) SendReserved(entry);
   if (step.actions.repeat_verdict) Send(entry->link, entry->verdict);
   if (step.actions.report) ReportIfQuiet(entry);
@@ -104,10 +108,20 @@ void Receiver::End(const Entry& entry, E event, const ReceiverActions& actions,
   if (actions.send_completed || actions.send_refused || actions.send_abort) {
     Send(entry->link, entry->verdict);
   }
-  entry->forget_at = RealClock()->Now() + options_.remember;
-  ended_.push_back(entry);
-  Forget(RealClock()->Now());
+  if (entry->asked == nullptr) Remember(entry);
   if (actions.report) ReportIfQuiet(entry);
+}
+
+void Receiver::Unannounce(const Entry& entry) {
+  const bool announced = std::exchange(entry->asked, nullptr) != nullptr;
+  if (announced && entry->state == S::kEnded) Remember(entry);
+}
+
+void Receiver::Remember(const Entry& entry) {
+  const absl::Time now = RealClock()->Now();
+  entry->forget_at = now + options_.remember;
+  ended_.push_back(entry);
+  Forget(now);
 }
 
 // The engine may reuse the blocks once it was told: never while a copy into them runs.
@@ -212,7 +226,9 @@ void Receiver::Tick() {
   for (const Entry& entry : open) {
     if (entry->state == S::kParked) {
       if (now >= entry->park_end) {
-        Step(entry, E::kParkEnd, absl::UnavailableError("no room came free in time"));
+        Step(entry, E::kParkEnd,
+             absl::UnavailableError(
+                 absl::StrCat("it did not come within ", absl::FormatDuration(options_.park))));
       }
       continue;
     }

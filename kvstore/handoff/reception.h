@@ -24,6 +24,7 @@ struct Reception {
   uint32_t reserved_tokens = 0;
 
   // From the engine's Announce, then its Expect.
+  HandoffReceiver::Asked asked;  // set while announced and neither expected nor cancelled
   absl::Time deadline = absl::InfiniteFuture();
 
   // From the engine's Expect.

@@ -1,5 +1,6 @@
 #include "kvstore/handoff/sender.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
@@ -265,6 +266,8 @@ void Sender::OnControlClosed(const std::string& address, const LinkName& link,
 void Sender::Tick() {
   MutexLock lock(&mu_);
   const absl::Time now = RealClock()->Now();
+  // A Complete that was lost is sent again: two may go before a link is given up.
+  const absl::Duration confirm = std::max(options_.push_timeout, 2 * options_.renewal);
   std::vector<Entry> open;
   for (const auto& [key, entry] : entries_) {
     if (entry->state != S::kEnded) open.push_back(entry);
@@ -277,11 +280,10 @@ void Sender::Tick() {
       Step(entry, E::kLinkRefused,
            absl::UnavailableError(absl::StrCat("no KV link to ", entry->peer, ": ",
                                                peers_.at(entry->peer)->last_error.message())));
-    } else if (entry->state == S::kCompleting &&
-               now - entry->completing_since >= options_.push_timeout) {
-      BreakLink(*peers_.at(entry->peer), absl::DeadlineExceededError(absl::StrCat(
-                                             "all KV was sent, but not confirmed within ",
-                                             absl::FormatDuration(options_.push_timeout))));
+    } else if (entry->state == S::kCompleting && now - entry->completing_since >= confirm) {
+      BreakLink(*peers_.at(entry->peer),
+                absl::DeadlineExceededError(absl::StrCat(
+                    "all KV was sent, but not confirmed within ", absl::FormatDuration(confirm))));
     } else if (now >= entry->next_renewal) {
       Step(entry, E::kRenewTime);
     }

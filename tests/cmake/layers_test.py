@@ -30,7 +30,8 @@ class LayersTest(unittest.TestCase):
                 path = os.path.join(folder, name, "CMakeLists.txt")
                 with open(path, "w", encoding="utf-8") as f:
                     f.write(f"tandem_library({name}_x DEPS {libraries.get(name, '')})\n")
-            done = subprocess.run(["cmake", "-S", folder, "-B", os.path.join(folder, "build")],
+            done = subprocess.run(["cmake", "-G", "Ninja", "-S", folder, "-B",
+                                   os.path.join(folder, "build")],
                                   capture_output=True, text=True, check=False)
         return done.returncode, " ".join((done.stdout + done.stderr).split())
 

@@ -123,9 +123,7 @@ void EngineCore::Submit(SessionId session, EngineRequest request) {
       std::make_unique<Sequence>(next_id_++, session, std::move(request), parts_.clock->Now());
   const uint64_t handle = sequence->request().handle;
   live_[Key(session, handle)] = sequence.get();
-  if (sequence->request().role == Role::kDecode) {
-    parts_.receiver->Announce(sequence->handoff_key(), sequence->request().deadline);
-  }
+  if (sequence->request().role == Role::kDecode) AnnounceHandoff(*sequence);
   waiting_.push_back(std::move(sequence));
   sessions_[session].sink->OnAccepted(handle, /*cached_tokens=*/0);
   if (waiting_.back()->request().guided) BeginGuide(*waiting_.back());

@@ -115,6 +115,7 @@ class EngineCore {
 
   // core_step.cc: one round.
   void ExpireWaiting(absl::Time now);
+  absl::Status ExpiryOf(const Sequence& waiting, absl::Time now) const;
   void ExpireHeld(absl::Time now);
   ScheduleEntry EntryOf(const Sequence& sequence) const;
   Plan MakeNextPlan();
@@ -139,9 +140,11 @@ class EngineCore {
   void EndWithError(Sequence& sequence, const absl::Status& status);
   void AbandonHandoff(Sequence& sequence);
   void Retire(Sequence& sequence, SequenceEnd end);
+  void AnnounceHandoff(Sequence& sequence);
   void BeginHandoff(Sequence& sequence);
   void ExpectHandoff(Sequence& sequence);
   void SendFirstToken(Sequence& sequence);
+  void OnPrefillStarted(uint64_t id);
   void OnSent(uint64_t id, uint32_t attempt, absl::StatusOr<HandoffSent> sent);
   void OnReceived(uint64_t id, absl::StatusOr<HandoffReceived> received);
   absl::Status TakeReceived(Sequence& sequence, const HandoffReceived& received);

@@ -69,6 +69,21 @@ void EngineCore::Retire(Sequence& sequence, SequenceEnd end) {
   sequence.Enter(SequenceState::kFinished);
 }
 
+void EngineCore::AnnounceHandoff(Sequence& sequence) {
+  sequence.ready_since = absl::InfiniteFuture();
+  parts_.receiver->Announce(sequence.handoff_key(), sequence.request().deadline,
+                            [post = post_, id = sequence.id()] {
+                              post([id](EngineCore& core) { core.OnPrefillStarted(id); });
+                            });
+}
+
+void EngineCore::OnPrefillStarted(uint64_t id) {
+  const auto it = std::find_if(waiting_.begin(), waiting_.end(),
+                               [id](const auto& sequence) { return sequence->id() == id; });
+  if (it == waiting_.end()) return;  // it has just left the queue
+  (*it)->ready_since = std::min((*it)->ready_since, parts_.clock->Now());
+}
+
 void EngineCore::BeginHandoff(Sequence& sequence) {
   const uint32_t tokens = sequence.prompt_tokens();
   const uint32_t used = (tokens + limits_.block_tokens - 1) / limits_.block_tokens;

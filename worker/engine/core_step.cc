@@ -45,24 +45,34 @@ bool EngineCore::Step() {
   return !plan.work.empty();
 }
 
+absl::Status EngineCore::ExpiryOf(const Sequence& waiting, absl::Time now) const {
+  if (waiting.request().deadline <= now) {
+    return absl::DeadlineExceededError("the deadline passed before the request could start");
+  }
+  if (now - waiting.ready_since < options_.queue_timeout) return absl::OkStatus();
+  const bool all_run = held_.size() >= limits_.max_sequences;
+  return absl::UnavailableError(absl::StrCat(
+      all_run ? "none of the running requests ended" : "too few KV blocks became free", " within ",
+      absl::FormatDuration(options_.queue_timeout), ": ", waiting_.size(), " requests wait, ",
+      held_.size(), " of at most ", limits_.max_sequences, " run, ", parts_.pool->free_blocks(),
+      " of ", parts_.pool->blocks(), " blocks are free"));
+}
+
+// The router hears of it before the prefill worker does, whose own report would say less.
 void EngineCore::ExpireWaiting(absl::Time now) {
-  const auto status_of = [&](const Sequence& sequence) -> absl::Status {
-    if (sequence.request().deadline <= now) {
-      return absl::DeadlineExceededError("the deadline passed before the request could start");
-    }
-    if (now - sequence.arrived() < options_.queue_timeout) return absl::OkStatus();
-    const bool all_run = held_.size() >= limits_.max_sequences;
-    return absl::UnavailableError(absl::StrCat(
-        all_run ? "none of the running requests ended" : "too few KV blocks became free",
-        " within ", absl::FormatDuration(options_.queue_timeout), ": ", waiting_.size(),
-        " requests wait, ", held_.size(), " of at most ", limits_.max_sequences, " run, ",
-        parts_.pool->free_blocks(), " of ", parts_.pool->blocks(), " blocks are free"));
-  };
-  std::erase_if(waiting_, [&](const std::unique_ptr<Sequence>& sequence) {
-    const absl::Status status = status_of(*sequence);
-    if (!status.ok()) EndWithError(*sequence, status);
-    return !status.ok();
-  });
+  std::vector<Sequence*> expired;
+  for (const auto& sequence : waiting_) {
+    const absl::Status status = ExpiryOf(*sequence, now);
+    if (status.ok()) continue;
+    Report(*sequence).error = status;
+    expired.push_back(sequence.get());
+  }
+  if (expired.empty()) return;
+  Flush();
+  for (Sequence* sequence : expired) {
+    AbandonHandoff(*sequence);
+    Retire(*sequence, SequenceEnd::kError);
+  }
 }
 
 void EngineCore::ExpireHeld(absl::Time now) {
@@ -109,7 +119,7 @@ Plan EngineCore::MakeNextPlan() {
   for (const auto& sequence : held_) held_entries_.push_back(EntryOf(*sequence));
   for (const auto& sequence : waiting_) {
     if (held_.size() + waiting_entries_.size() >= limits_.max_sequences) break;
-    if (!sequence->compiling) waiting_entries_.push_back(EntryOf(*sequence));
+    if (sequence->ready()) waiting_entries_.push_back(EntryOf(*sequence));
   }
   return MakePlan(
       {limits_, held_entries_, waiting_entries_, parts_.pool->free_blocks(), BudgetTokens()});
@@ -124,11 +134,10 @@ uint32_t EngineCore::BudgetTokens() const {
 }
 
 void EngineCore::Admit(uint32_t count) {
-  for (uint32_t i = 0; i < count; ++i) {
-    const auto next = std::find_if(waiting_.begin(), waiting_.end(),
-                                   [](const auto& waiting) { return !waiting->compiling; });
-    std::unique_ptr<Sequence> sequence = std::move(*next);
-    waiting_.erase(next);
+  for (auto it = waiting_.begin(); count > 0; --count) {
+    it = std::find_if(it, waiting_.end(), [](const auto& sequence) { return sequence->ready(); });
+    std::unique_ptr<Sequence> sequence = std::move(*it);
+    it = waiting_.erase(it);
     sequence->blocks.resize(BlocksNeeded(sequence->request(), limits_.block_tokens));
     TANDEM_CHECK(parts_.pool->Acquire(absl::MakeSpan(sequence->blocks)).ok(),
                  "the plan counted on blocks that are not free");

@@ -14,8 +14,8 @@ class GuidePool;
 
 // Holds one output to its grammar. What it allows depends on the grammar, the output's tokens and
 // its stop ids alone.
-//   life    GuidePool::Begin -> compiled: `done` is called -> Mask and Advance in turn -> Advance returns true, or
-//           an error, or the sequence ends some other way
+//   life    GuidePool::Begin -> compiled: `done` is called -> Mask and Advance in turn -> Advance
+//           returns true, or an error, or the sequence ends some other way
 //   errors  name the field of the request: InvalidArgument where no token goes on, or at the limits
 //           of text/grammar.h; Internal for a bug of ours. After an error it is of no use
 //   threads Mask and Advance the engine's. Between them, one of the pool's computes the next mask:

@@ -55,10 +55,10 @@ uint64_t BlocksNeeded(const EngineRequest& request, uint32_t block_tokens) {
 }
 
 Sequence::Sequence(uint64_t id, SessionId session, EngineRequest request, absl::Time arrived)
-    : id_(id),
+    : ready_since(arrived),
+      id_(id),
       session_(session),
       request_(std::move(request)),
-      arrived_(arrived),
       tokens_(request_.prompt) {}
 
 void Sequence::Enter(SequenceState next) {

@@ -39,8 +39,9 @@ class Sequence {
   uint64_t id() const { return id_; }  // unique in the engine's life
   SessionId session() const { return session_; }
   const EngineRequest& request() const { return request_; }
-  absl::Time arrived() const { return arrived_; }
   HandoffKey handoff_key() const { return {request_.request_id, request_.attempt}; }
+
+  bool ready() const { return ready_since < absl::InfiniteFuture() && !compiling; }
 
   SequenceState state() const { return state_; }
   void Enter(SequenceState next);
@@ -77,6 +78,10 @@ class Sequence {
   bool paused = false;
   std::shared_ptr<Guide> guide;  // of a guided request
   bool compiling = false;        // its grammar: until then it is not admitted
+  // Since when it could have been admitted. Of a decode this is infinite until its prefill has
+  // started: blocks that it took earlier would stand idle, and two workers whose queues are in
+  // different orders would wait for each other.
+  absl::Time ready_since;
 
   // A prefill's handoff goes to another worker from now on.
   void Reassign(uint32_t attempt, std::string peer);
@@ -85,7 +90,6 @@ class Sequence {
   const uint64_t id_;
   const SessionId session_;
   EngineRequest request_;
-  const absl::Time arrived_;
   SequenceState state_ = SequenceState::kWaiting;
   std::vector<int32_t> tokens_;  // prompt, then output
   uint32_t computed_ = 0;

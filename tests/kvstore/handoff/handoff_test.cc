@@ -70,7 +70,8 @@ TEST_F(HandoffTest, AReserveThatNobodyExpectsIsRefusedAfterTheParkingTime) {
   HandoffEnd<HandoffSent> sent;
   const absl::Time start = RealClock()->Now();
   Begin({"r", 1}, 8, BlocksFrom(0, 2), sent);
-  EXPECT_THAT(sent.Wait(), StatusIs(Code::kUnavailable, HasSubstr("no room")));
+  EXPECT_THAT(sent.Wait(), StatusIs(Code::kUnavailable,
+                                    HasSubstr("unknown request: it did not come within 200ms")));
   EXPECT_GE(RealClock()->Now() - start, absl::Milliseconds(200));
   HandoffEnd<HandoffReceived> received;
   Expect({"r", 1}, 8, BlocksFrom(10, 2), received);

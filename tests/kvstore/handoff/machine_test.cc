@@ -26,6 +26,7 @@ using SE = SenderEvent;
 std::vector<std::string> Words(const ReceiverActions& a) {
   std::vector<std::string> words;
   if (a.start_park) words.push_back("park");
+  if (a.tell_asked) words.push_back("asked");
   if (a.start_lease) words.push_back("lease");
   if (a.send_reserved) words.push_back("send Reserved");
   if (a.send_refused) words.push_back("send Refused");

@@ -23,7 +23,7 @@ class QueueTest : public HandoffTest {
   }
   ~QueueTest() override { Stop(); }
   void Announce(absl::Duration deadline = absl::Seconds(10)) {
-    receiver_->Announce(h_.key, In(deadline));
+    receiver_->Announce(h_.key, In(deadline), [this] { ++asked_; });
   }
   void BeginAndCompute() {
     Begin(h_.key, h_.tokens, h_.from, h_.sent);
@@ -44,6 +44,7 @@ class QueueTest : public HandoffTest {
 
   Handoff h_;
   std::atomic<int> reserves_{0};
+  std::atomic<int> asked_{0};
 };
 
 TEST_F(QueueTest, TheSenderWaitsForAsLongAsTheRequestIsInTheQueue) {
@@ -51,6 +52,7 @@ TEST_F(QueueTest, TheSenderWaitsForAsLongAsTheRequestIsInTheQueue) {
   Announce();
   BeginAndCompute();
   AwaitReserves(8);  // four times the park time
+  EXPECT_EQ(asked_, 1) << "the engine was told once that the sender has started";
   EXPECT_EQ(sender_->counters().frames, 0u);
   ExpectAndFinish();
 }
@@ -62,6 +64,7 @@ TEST_F(QueueTest, ARequestThatComesAfterTheSendersQuestionLiftsItsLimit) {
   AwaitReserves(1);
   Announce();
   AwaitReserves(20);  // twice the park time
+  EXPECT_EQ(asked_, 1);
   ExpectAndFinish();
 }
 
@@ -97,7 +100,7 @@ TEST_F(QueueTest, ANewerAttemptInTheQueueEndsTheOlderOne) {
   Announce();
   BeginAndCompute();
   AwaitReserves(1);
-  receiver_->Announce({h_.key.request_id, 2}, In(absl::Seconds(10)));
+  receiver_->Announce({h_.key.request_id, 2}, In(absl::Seconds(10)), [] {});
   EXPECT_THAT(h_.sent.Wait(), StatusIs(Code::kAborted, HasSubstr("the attempt is over")));
 }
 

@@ -326,6 +326,50 @@ TEST(EngineHandoff, BlocksAreOfThePromptOnlyHereAndCleanedBehindItThere) {
   pair.ExpectAllFree();
 }
 
+// Each worker has room for one of the two. If the decode worker reserved for whom it heard of
+// first, it would wait for a prompt that waits behind one that waits for it.
+TEST(EngineHandoff, WorkersWhoseQueuesAreInDifferentOrdersDoNotWaitForEachOther) {
+  Pair pair;
+  EngineRequest first = ToyRequest(1, 600, 8), second = ToyRequest(2, 600, 8);
+  for (EngineRequest* request : {&first, &second}) {
+    request->role = Role::kPrefill;
+    request->peer = "decode:1";
+  }
+  pair.prefill.Submit(first);
+  pair.prefill.Submit(second);
+  first.role = second.role = Role::kDecode;
+  pair.decode.Submit(second);
+  pair.decode.Submit(first);
+  pair.RunDry();
+  for (const EngineRequest& request : {first, second}) {
+    EXPECT_EQ(pair.decode.sink->heard[request.handle].token_ids, ExpectedAnswer(request).token_ids);
+  }
+  pair.ExpectAllFree();
+}
+
+// A decode whose prefill has not started is not waiting for blocks: the time limit of the queue is
+// not for it.
+TEST(EngineHandoff, TheQueuesTimeRunsFromThePrefillsStart) {
+  Pair pair;
+  EngineRequest blocker = ToyRequest(9, 10, 1000);  // 64 blocks: all
+  pair.decode.Submit(blocker);
+  pair.decode.Turn();
+  EngineRequest request = ToyRequest(1, 20, 4);
+  request.role = Role::kDecode;
+  pair.decode.Submit(request);
+  pair.decode.clock.Advance(pair.decode.options.queue_timeout * 2);
+  pair.decode.Turn();
+  EXPECT_THAT(pair.decode.sink->heard[1].error, IsOk());
+  request.role = Role::kPrefill;
+  request.peer = "decode:1";
+  pair.prefill.Submit(request);
+  pair.Turn();
+  pair.decode.clock.Advance(pair.decode.options.queue_timeout);
+  pair.decode.Turn();
+  EXPECT_THAT(pair.decode.sink->heard[1].error,
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("too few KV blocks")));
+}
+
 TEST(EngineHandoff, AFullDecodeWorkerTakesTheNextOneWhenThereIsRoom) {
   Pair pair(/*decode_blocks=*/8);
   const EngineRequest first = ToyRequest(1, 40, 60), second = ToyRequest(2, 40, 20);

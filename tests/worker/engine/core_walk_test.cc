@@ -5,6 +5,7 @@
 
 #include <deque>
 #include <random>
+#include <set>
 #include <utility>
 
 #include "tests/worker/engine/fake_handoff.h"
@@ -70,8 +71,25 @@ class Walk {
     EngineRequest decode = request;
     request.role = Role::kPrefill;
     decode.role = Role::kDecode;
+    split_.insert(request.handle);
     if (!Chance(3)) prefill_.Submit(request);
     if (!Chance(3)) decode_.Submit(decode);
+  }
+
+  // What a router does: where one side is lost, the other is cancelled.
+  void CancelTheOtherSides() {
+    const auto lost = [](const CoreHarness& h, uint64_t handle) {
+      if (!h.sink->roles.contains(handle)) return true;
+      const Heard& heard = h.sink->heard[handle];
+      return heard.refused > 0 || !heard.error.ok() ||
+             (heard.finish && heard.finish->reason == FinishReason::kCancelled);
+    };
+    std::erase_if(split_, [&](uint64_t handle) {
+      const bool prefill = lost(prefill_, handle), decode = lost(decode_, handle);
+      if (prefill) decode_.core->Cancel(CoreHarness::kSession, handle);
+      if (decode) prefill_.core->Cancel(CoreHarness::kSession, handle);
+      return prefill || decode;
+    });
   }
 
   // A paused request keeps its blocks: too many of them, and the walk would only refuse.
@@ -112,6 +130,7 @@ class Walk {
       h->clock.Advance(absl::Milliseconds(1));
     }
     if (Chance(5)) ResumeOldest();
+    if (Chance(10)) CancelTheOtherSides();
     if (Chance(60)) handoff_.Deliver();
     // A side that waits for a peer that is not coming ends by its deadline.
     for (const HandoffKey& key : handoff_.sending()) {
@@ -149,6 +168,7 @@ class Walk {
   CoreHarness decode_{{.blocks = 48, .per_row = absl::Milliseconds(1)}, kOptions};
   FakeHandoff handoff_;
   std::map<uint64_t, EngineRequest> requests_;
+  std::set<uint64_t> split_;  // handles, of which no side is known to be lost
   std::deque<std::pair<CoreHarness*, uint64_t>> paused_;  // oldest first
   uint64_t last_handle_ = 0;
   size_t complete_ = 0;

@@ -11,6 +11,7 @@ void FakeHandoff::Begin(const HandoffKey& key, const std::string& peer, uint32_t
   if (blocks.size() != (prompt_tokens + 15) / 16) faults.push_back("Begin: blocks");
   if (sends_.contains(NameOf(key))) faults.push_back("Begin: the key is in use");
   peers.push_back(peer);
+  if (const auto it = announced_.find(NameOf(key)); it != announced_.end()) it->second();
   sends_[NameOf(key)] = {prompt_tokens, std::move(blocks), std::move(done), {}, {}, {}, false};
 }
 
@@ -49,9 +50,12 @@ void FakeHandoff::Abort(const HandoffKey& key) {
   if (const auto it = sends_.find(NameOf(key)); it != sends_.end()) it->second.aborted = true;
 }
 
-void FakeHandoff::Announce(const HandoffKey& key, absl::Time) {
+void FakeHandoff::Announce(const HandoffKey& key, absl::Time, Asked asked) {
   if (receives_.contains(NameOf(key))) faults.push_back("Announce after Expect");
-  if (!announced_.insert(NameOf(key)).second) faults.push_back("Announce: twice");
+  if (sends_.contains(NameOf(key))) asked();
+  if (!announced_.emplace(NameOf(key), std::move(asked)).second) {
+    faults.push_back("Announce: twice");
+  }
 }
 
 void FakeHandoff::Expect(const HandoffKey& key, uint32_t prompt_tokens, std::vector<BlockId> blocks,

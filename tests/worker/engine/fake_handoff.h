@@ -2,7 +2,6 @@
 #include <deque>
 #include <map>
 #include <optional>
-#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -28,7 +27,7 @@ class FakeHandoff final : public HandoffSender, public HandoffReceiver {
   void Abort(const HandoffKey& key) override;
 
   // HandoffReceiver
-  void Announce(const HandoffKey& key, absl::Time deadline) override;
+  void Announce(const HandoffKey& key, absl::Time deadline, Asked asked) override;
   void Expect(const HandoffKey& key, uint32_t prompt_tokens, std::vector<BlockId> blocks,
               uint32_t held_blocks, absl::Time deadline, HandoffReceiver::Done done) override;
   void Cancel(const HandoffKey& key) override;
@@ -71,7 +70,7 @@ class FakeHandoff final : public HandoffSender, public HandoffReceiver {
   BlockMemory* const from_;
   BlockMemory* const to_;
   std::map<Name, Send> sends_;
-  std::set<Name> announced_;
+  std::map<Name, Asked> announced_;
   std::map<Name, Receive> receives_;
 };
 

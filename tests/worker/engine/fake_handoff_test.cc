@@ -25,7 +25,7 @@ class FakeHandoffTest : public testing::Test {
   void Begin() {
     fake_.Begin(key_, "peer", kTokens, {BlockId{1}, BlockId{2}}, absl::InfiniteFuture(),
                 [](const absl::StatusOr<HandoffSent>&) {});
-    fake_.Announce(key_, absl::InfiniteFuture());
+    fake_.Announce(key_, absl::InfiniteFuture(), [] {});
     fake_.Expect(key_, kTokens, {BlockId{5}, BlockId{6}}, 0, absl::InfiniteFuture(),
                  [](const absl::StatusOr<HandoffReceived>&) {});
   }
