@@ -11,6 +11,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/mutex.h"
 #include "base/status.h"
@@ -22,6 +23,7 @@ namespace tandem {
 namespace {
 
 constexpr uint32_t kStrangers = 16;  // connections that have not said hello yet
+constexpr absl::Duration kBetweenWarnings = absl::Seconds(1);  // of connections without a thread
 
 constexpr TransportCapabilities kTcp = {.name = "tcp",
                                         .crosses_hosts = true,
@@ -121,30 +123,43 @@ class TcpTransport final : public Transport {
   };
 
   void AcceptLoop() {
+    absl::Time quiet_until = absl::InfinitePast();
     while (true) {
       pollfd fds[] = {{listener_.fd(), POLLIN, 0}, {wake_.fd(), POLLIN, 0}};
       (void)poll(fds, 2, -1);
       Socket socket(accept4(listener_.fd(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-      MutexLock lock(&mu_);
-      if (stopping_) return;
-      const size_t connections = Reap();
-      if (!socket.open()) {
-        // Out of descriptors, or the peer left: wait a moment for either to change.
-        ended_.WaitFor(&mu_, absl::Milliseconds(10));
-        continue;
+      absl::Status served;
+      {
+        MutexLock lock(&mu_);
+        if (stopping_) return;
+        served = Accept(std::move(socket));
       }
-      if (connections >= options_.max_links + kStrangers) continue;  // closes it
-      Connection& connection = connections_.emplace_back();
-      connection.socket = std::move(socket);
-      absl::StatusOr<std::thread> thread =
-          StartThread("a KV connection", [this, &connection] { Serve(&connection); });
-      if (!thread.ok()) {
-        LogWarning("kv connection closed", {{"why", thread.status()}});
-        connections_.pop_back();
-        continue;
-      }
-      connection.thread = *std::move(thread);
+      const absl::Time now = RealClock()->Now();
+      if (served.ok() || now < quiet_until) continue;
+      quiet_until = now + kBetweenWarnings;
+      LogWarning("kv connections are closed", {{"why", served}});
     }
+  }
+
+  // Gives the connection a thread, or closes it: with an error, if there is no thread to be had.
+  absl::Status Accept(Socket socket) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    const size_t connections = Reap();
+    if (!socket.open()) {
+      // Out of descriptors, or the peer left: wait a moment for either to change.
+      ended_.WaitFor(&mu_, absl::Milliseconds(10));
+      return absl::OkStatus();
+    }
+    if (connections >= options_.max_links + kStrangers) return absl::OkStatus();
+    Connection& connection = connections_.emplace_back();
+    connection.socket = std::move(socket);
+    absl::StatusOr<std::thread> thread =
+        StartThread("a KV connection", [this, &connection] { Serve(&connection); });
+    if (thread.ok()) {
+      connection.thread = *std::move(thread);
+    } else {
+      connections_.pop_back();
+    }
+    return thread.status();
   }
 
   // Frees the connections that ended; returns how many are left.

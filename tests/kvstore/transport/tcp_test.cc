@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_split.h"
 #include "kvstore/transport/socket.h"
 #include "kvstore/transport/wire.h"
 #include "tests/support/fault_proxy.h"
@@ -97,6 +98,24 @@ TEST_F(TcpFaults, AConnectionForWhichThereIsNoThreadIsClosedAndTheNextOneWorks) 
   ASSERT_THAT(connected_, IsOk());
   ASSERT_THAT(PushFrames(1), IsOk());
   EXPECT_EQ(sink_->WaitForFrames(1).size(), 1u);
+}
+
+TEST_F(TcpFaults, ConnectionsForWhichThereIsNoThreadAreWarnedOfOnceASecond) {
+  const absl::Time began = absl::Now();
+  testing::internal::CaptureStderr();
+  {
+    const NoThreads none;
+    for (int i = 0; i < 50; ++i) {
+      EXPECT_THAT(sender_->Connect({link_, receiver_->address(), {}, 1 << 20},
+                                   RealClock()->Now() + absl::Seconds(5)),
+                  StatusIs(Code::kUnavailable));
+    }
+  }
+  const std::string log = testing::internal::GetCapturedStderr();
+  const auto seconds = static_cast<size_t>(absl::ToDoubleSeconds(absl::Now() - began));
+  std::vector<absl::string_view> parts = absl::StrSplit(log, "no thread can be started");
+  EXPECT_GE(parts.size(), 2u) << log;
+  EXPECT_LE(parts.size(), 2 + seconds) << log;
 }
 
 TEST_F(TcpFaults, ShortWritesChangeNothing) {
