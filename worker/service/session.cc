@@ -207,7 +207,8 @@ void Session::Watch() {
     MutexLock lock(&mu_);
     if (finished_) return;
     late = !end_ && !session_ && now - began_ >= parts_->hello_timeout;
-    silent = silence_.Look(now) && session_;
+    const bool pings = !router_.target().empty();  // see RouterHello
+    silent = silence_.Look(now) && session_ && pings;
     stuck = end_ && writing_ && now - ended_ >= parts_->end_timeout;
     cancelling_ = stuck;
   }

@@ -139,6 +139,17 @@ TEST(SessionService, ARouterThatFallsSilentIsTakenForDeadThoughItsConnectionStan
   EXPECT_TRUE(server.AllFree());
 }
 
+TEST(SessionService, ARouterOfAVersionThatNeverPingsMayBeSilent) {
+  Server server({.blocks = 200}, {.interval = absl::Milliseconds(100), .missed = 2});
+  Router router(&server);
+  router.Hello(kWorkerProtocolVersion, 77, /*target=*/"");
+  for (int beat = 0; beat < 20; ++beat) {  // of 50 ms: five times the limit
+    ASSERT_TRUE(router.Next(wv1::SessionResponse::kHeartbeat).has_value()) << beat;
+  }
+  router.Submit(ToyRequest(1, 4, 4));
+  EXPECT_EQ(router.TokensOf(1).size(), 4u);
+}
+
 TEST(SessionService, AHelloEndsTheSessionThatTheSameRouterHadByTheSameAddress) {
   Server server({.blocks = 200});
   Router old(&server), other(&server);
