@@ -43,10 +43,12 @@ WorkerSession::WorkerSession(Options options)
 void WorkerSession::Start() { Connect(); }
 
 void WorkerSession::Connect() {
-  const std::shared_ptr<WorkerStream> stream =
-      WorkerStream::Create(options_.max_queued_bytes, shared_from_this());
+  std::shared_ptr<WorkerStream> stream;
   {
     MutexLock lock(&mu_);
+    // Start and Tick are of two threads, and a third one may have retired or stopped the session.
+    if (stopped_ || retired_ || stream_ != nullptr) return;
+    stream = WorkerStream::Create(options_.max_queued_bytes, shared_from_this());
     stream_ = stream;
     ++open_streams_;
     silence_.Heard(options_.clock->Now());
@@ -276,6 +278,13 @@ absl::StatusOr<uint64_t> WorkerSession::Submit(wv1::Submit submit, uint64_t char
     Leave(handle, /*cancel=*/false);
     return sent;
   }
+  bool left = false;
+  {
+    MutexLock lock(&mu_);
+    left = !legs_.contains(handle);
+  }
+  // A worker found stuck meanwhile may have been told to cancel what it had not been sent yet.
+  if (left) SendCancel(handle);
   return handle;
 }
 

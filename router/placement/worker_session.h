@@ -32,7 +32,8 @@ class LegSink {
 
 // The router's side of one worker: connects, says hello, reconnects after growing pauses, pings
 // every second and watches heartbeats, and hands each message to the request it belongs to.
-//   life    Start() once; Stop() before the last reference goes, waits for gRPC's threads to leave
+//   life    Start() once, which Tick may come before; Stop() before the last reference goes, waits
+//           for gRPC's threads to leave. Nothing connects after it
 //   units   load and charge are in tokens
 //   errors  Submit fails with Unavailable when there is no session to send on
 //   threads any. Tick comes from one thread that never waits, ten times a second
@@ -89,6 +90,7 @@ class WorkerSession final : public WorkerStream::Listener,
   };
   using Legs = absl::flat_hash_map<uint64_t, Leg>;
 
+  // Nothing, unless a connection is missing and wanted.
   void Connect() ABSL_LOCKS_EXCLUDED(mu_);
   // Ends the session in `state` and tells every leg; with `only`, if that is still its stream.
   void Drop(WorkerState state, const std::string& why, const WorkerStream* only = nullptr)

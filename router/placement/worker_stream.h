@@ -32,7 +32,8 @@ class WorkerStream final
   // `max_queued_bytes` is what may wait to be written.
   static std::shared_ptr<WorkerStream> Create(size_t max_queued_bytes,
                                               std::shared_ptr<Listener> listener);
-  // Once, before Close: calls the worker and sends `hello`. What Send got before follows it.
+  // Once: calls the worker and sends `hello`. What Send got before follows it. After Close the
+  // stream ends at once.
   void Begin(worker::v1::WorkerService::Stub* stub, worker::v1::SessionRequest hello)
       ABSL_LOCKS_EXCLUDED(mu_);
 

@@ -83,6 +83,7 @@ grpc::Status FakeWorker::Session(grpc::ServerContext* context, Stream* stream) {
     MutexLock lock(&mu_);
     stream->Write(hello);
     hello_ = message.hello();
+    ++hellos_;
     stream_ = stream;
     context_ = context;
     changed_.NotifyAll();
@@ -199,6 +200,11 @@ bool FakeWorker::AwaitPings(int count) {
 int FakeWorker::pings() const {
   MutexLock lock(&mu_);
   return pings_;
+}
+
+int FakeWorker::hellos() const {
+  MutexLock lock(&mu_);
+  return hellos_;
 }
 
 wv1::RouterHello FakeWorker::hello() const {

@@ -81,6 +81,7 @@ class FakeWorker final : public worker::v1::WorkerService::Service {
   void SetEngineAge(absl::Duration age) ABSL_LOCKS_EXCLUDED(mu_);
   bool AwaitSession() ABSL_LOCKS_EXCLUDED(mu_);                    // until a router is connected
   worker::v1::RouterHello hello() const ABSL_LOCKS_EXCLUDED(mu_);  // the last one
+  int hellos() const ABSL_LOCKS_EXCLUDED(mu_);                     // since the start
   bool AwaitPings(int count) ABSL_LOCKS_EXCLUDED(mu_);             // since the start
   int pings() const ABSL_LOCKS_EXCLUDED(mu_);
   void EndSession() ABSL_LOCKS_EXCLUDED(mu_);  // breaks the stream, as a crash would
@@ -118,6 +119,7 @@ class FakeWorker final : public worker::v1::WorkerService::Service {
   std::vector<int32_t> answer_ ABSL_GUARDED_BY(mu_);
   int asset_requests_ ABSL_GUARDED_BY(mu_) = 0;
   worker::v1::RouterHello hello_ ABSL_GUARDED_BY(mu_);
+  int hellos_ ABSL_GUARDED_BY(mu_) = 0;
   int pings_ ABSL_GUARDED_BY(mu_) = 0;
 
   std::unique_ptr<grpc::Server> server_;
