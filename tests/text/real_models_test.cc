@@ -5,6 +5,7 @@
 #include <cctype>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
@@ -79,9 +80,19 @@ class RealModel : public testing::TestWithParam<const char*> {
     cases_ = Golden("cases");
     want_ = Golden(GetParam());
     ASSERT_TRUE(cases_.is_object() && want_.is_object());
-    tokenizer_ = MustLoad(Read(folder + "/tokenizer.json"));
+    tokenizer_ = TokenizerOf(folder + "/tokenizer.json");
     ASSERT_TRUE(tokenizer_ != nullptr);
     ASSERT_OK_AND_ASSIGN(template_, ChatTemplate::Compile(Read(folder + "/chat_template.jinja")));
+  }
+
+  static void TearDownTestSuite() { loaded_.clear(); }
+
+  // Loaded once, since it takes seconds where sanitizers watch, and some models share theirs.
+  static std::shared_ptr<const Tokenizer> TokenizerOf(const std::string& path) {
+    const std::string text = Read(path);
+    std::shared_ptr<const Tokenizer>& tokenizer = loaded_[Sha256Hex(text)];
+    if (tokenizer == nullptr) tokenizer = MustLoad(text);
+    return tokenizer;
   }
 
   std::vector<int32_t> Encode(absl::string_view text, bool add_special = false) {
@@ -90,6 +101,7 @@ class RealModel : public testing::TestWithParam<const char*> {
     return ids.value_or(std::vector<int32_t>{});
   }
 
+  inline static std::map<std::string, std::shared_ptr<const Tokenizer>> loaded_;  // by digest
   json cases_, want_;
   std::shared_ptr<const Tokenizer> tokenizer_;
   std::shared_ptr<const ChatTemplate> template_;
