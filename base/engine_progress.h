@@ -12,8 +12,9 @@ struct EngineProgress {
   absl::Duration age;  // since it finished a step or was idle
 };
 
-// OK while the engine moves: it has not had work for `limit` without finishing a step. Else
-// Unavailable, with the step and how long it takes. A limit of zero is none.
+// OK while the engine moves: it has not had work for `limit` without finishing a step; the first
+// step of its life may take ten times as long. Else Unavailable, with the step and how long it
+// takes. A limit of zero is none.
 absl::Status CheckProgress(const EngineProgress& progress, absl::Duration limit);
 
 }  // namespace tandem

@@ -9,12 +9,6 @@
 
 namespace tandem {
 
-namespace {
-
-constexpr uint32_t kUnmeasuredRows = 64;  // of a step's prompts before any speed is known
-
-}  // namespace
-
 // Tells the senders, between the layers of a batch, how much KV is ready.
 class EngineCore::LayerRelay final : public LayerObserver {
  public:
@@ -125,9 +119,10 @@ Plan EngineCore::MakeNextPlan() {
       {limits_, held_entries_, waiting_entries_, parts_.pool->free_blocks(), BudgetTokens()});
 }
 
-// As many rows as the measured speed computes within step_target; few until there is a measurement.
+// As many rows as the measured speed computes within step_target; a block's until it is known, so
+// that a slow machine's first step is not the longest of its life.
 uint32_t EngineCore::BudgetTokens() const {
-  if (prefill_rate_.Last() <= 0) return std::min(kUnmeasuredRows, options_.max_batch_tokens);
+  if (prefill_rate_.Last() <= 0) return limits_.block_tokens;
   const double rows = prefill_rate_.Last() * absl::ToDoubleSeconds(options_.step_target);
   if (rows >= options_.max_batch_tokens) return options_.max_batch_tokens;
   return static_cast<uint32_t>(rows);

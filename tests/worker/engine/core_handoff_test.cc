@@ -179,7 +179,7 @@ TEST(EngineHandoff, WorkersThatDisagreeAboutTheEndAreAnAlarm) {
 
 TEST(EngineHandoff, DeadlinesEndBothSides) {
   Pair pair;
-  EngineRequest request = ToyRequest(1, 40, 8);
+  EngineRequest request = ToyRequest(1, 16, 8);
   request.deadline = pair.prefill.clock.Now() + absl::Seconds(1);
   pair.Submit(request);
   pair.prefill.Turn();

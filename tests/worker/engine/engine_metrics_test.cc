@@ -20,10 +20,10 @@ TEST(EngineMetrics, CountStepsTokensEndsAndHandoffs) {
   FakeHandoff handoff(h.model.kv(), h.model.kv());
   h.metrics = &counted;
   h.Connect(&handoff, nullptr);
-  h.Submit(ToyRequest(1, 20, 5));
-  EngineRequest cancelled = ToyRequest(2, 20, 5);
+  h.Submit(ToyRequest(1, 5, 5));
+  EngineRequest cancelled = ToyRequest(2, 5, 5);
   h.Submit(cancelled);
-  EngineRequest sent = ToyRequest(3, 20, 5);
+  EngineRequest sent = ToyRequest(3, 5, 5);
   sent.role = Role::kPrefill;
   h.Submit(sent);
   h.Turn();
@@ -34,7 +34,7 @@ TEST(EngineMetrics, CountStepsTokensEndsAndHandoffs) {
 
   const std::string text = registry.Text();
   EXPECT_THAT(text, HasSubstr("tandem_worker_step_duration_seconds_count{model=\"toy\"} 5"));
-  EXPECT_THAT(text, HasSubstr("tandem_worker_tokens_total{model=\"toy\",type=\"prompt\"} 60"));
+  EXPECT_THAT(text, HasSubstr("tandem_worker_tokens_total{model=\"toy\",type=\"prompt\"} 15"));
   EXPECT_THAT(text, HasSubstr("tandem_worker_tokens_total{model=\"toy\",type=\"generated\"} 7"));
   const auto ended = [](const std::string& reason, int count) {
     return HasSubstr(absl::StrCat("tandem_worker_sequences_total{finish_reason=\"", reason,
