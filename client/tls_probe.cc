@@ -33,22 +33,14 @@ std::string ClientHello() {
   return std::string(bytes, static_cast<size_t>(size));
 }
 
-// A socket that is connected to the first address of `where`, or -1. Its calls take at most
-// `timeout`.
-int Connect(const HostPort& where, absl::Duration timeout) {
-  addrinfo hints = {};
-  hints.ai_socktype = SOCK_STREAM;
-  addrinfo* found = nullptr;
-  if (getaddrinfo(where.host.c_str(), absl::StrCat(where.port).c_str(), &hints, &found) != 0) {
-    return -1;
-  }
-  const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> addresses(found, freeaddrinfo);
-  const int fd = socket(found->ai_family, found->ai_socktype | SOCK_CLOEXEC, found->ai_protocol);
+// A socket that is connected to the address, or -1. Its calls take at most `timeout`.
+int Connect(const addrinfo& to, absl::Duration timeout) {
+  const int fd = socket(to.ai_family, to.ai_socktype | SOCK_CLOEXEC, to.ai_protocol);
   if (fd < 0) return -1;
   const timeval limit = absl::ToTimeval(timeout);
   setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);  // of connect() too
   setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-  if (connect(fd, found->ai_addr, found->ai_addrlen) == 0) return fd;
+  if (connect(fd, to.ai_addr, to.ai_addrlen) == 0) return fd;
   close(fd);
   return -1;
 }
@@ -58,7 +50,21 @@ int Connect(const HostPort& where, absl::Duration timeout) {
 Listener ProbeListener(const std::string& endpoint, absl::Duration timeout) {
   const absl::StatusOr<HostPort> where = ParseHostPort(endpoint);
   if (!where.ok()) return Listener::kNone;
-  const int fd = Connect(*where, timeout);
+  addrinfo hints = {};
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  if (getaddrinfo(where->host.c_str(), absl::StrCat(where->port).c_str(), &hints, &found) != 0) {
+    return Listener::kNone;
+  }
+  const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> addresses(found, freeaddrinfo);
+  return ProbeListener(addresses.get(), timeout);
+}
+
+Listener ProbeListener(const addrinfo* addresses, absl::Duration timeout) {
+  int fd = -1;
+  for (const addrinfo* at = addresses; at != nullptr && fd < 0; at = at->ai_next) {
+    fd = Connect(*at, timeout);
+  }
   if (fd < 0) return Listener::kNone;
   const auto closer = absl::MakeCleanup([fd] { close(fd); });
   const std::string hello = ClientHello();

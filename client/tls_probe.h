@@ -3,6 +3,8 @@
 
 #include "absl/time/time.h"
 
+struct addrinfo;
+
 namespace tandem {
 
 // What listens somewhere, by how it answers the first message of a TLS handshake. gRPC does not
@@ -13,8 +15,10 @@ enum class Listener {
   kOther,  // it answered something else
 };
 
-// Connects to "host:port", sends that message and waits for one byte. Blocks for up to `timeout`
-// each, for the connection and for the answer.
+// Connects to "host:port", sends that message and waits for one byte. A name is tried at one of its
+// addresses after the other, until a connection is made. Blocks for up to `timeout` each, for each
+// connection and for the answer.
 Listener ProbeListener(const std::string& endpoint, absl::Duration timeout);
+Listener ProbeListener(const addrinfo* addresses, absl::Duration timeout);
 
 }  // namespace tandem

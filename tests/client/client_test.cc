@@ -2,13 +2,16 @@
 
 #include <gmock/gmock.h>
 #include <grpcpp/grpcpp.h>
+#include <netdb.h>
 
 #include <atomic>
 #include <filesystem>
 #include <fstream>
 
+#include "base/address.h"
 #include "base/grpc_status.h"
 #include "base/status.h"
+#include "client/tls_probe.h"
 #include "tandem/inference/v1/inference.grpc.pb.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/test_certificate.h"
@@ -179,6 +182,28 @@ TEST_F(TlsClientTest, ACertificateThatDoesNotFitIsTheReasonThatIsTold) {
   options.ca_file = folder_.Write("ca.pem", own_.cert);
   options.server_name = "elsewhere.example";
   EXPECT_THAT(List(options), refused);
+}
+
+using Addresses = std::unique_ptr<addrinfo, decltype(&freeaddrinfo)>;
+
+Addresses AddressOf(const std::string& endpoint) {
+  const HostPort where = *ParseHostPort(endpoint);
+  addrinfo hints = {};
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  EXPECT_EQ(getaddrinfo(where.host.c_str(), std::to_string(where.port).c_str(), &hints, &found), 0);
+  return {found, freeaddrinfo};
+}
+
+TEST_F(TlsClientTest, AProbeGoesOnToTheNextAddressWhereNothingListens) {
+  const Addresses second = AddressOf(endpoint_);
+  const Addresses first = AddressOf("127.0.0.1:1");
+  EXPECT_EQ(ProbeListener(first.get(), absl::Seconds(5)), Listener::kNone);
+  addrinfo* last = first.get();
+  while (last->ai_next != nullptr) last = last->ai_next;
+  last->ai_next = second.get();
+  EXPECT_EQ(ProbeListener(first.get(), absl::Seconds(5)), Listener::kTls);
+  last->ai_next = nullptr;  // each frees its own
 }
 
 TEST_F(TlsClientTest, ARouterThatAsksForACertificateGetsIt) {
