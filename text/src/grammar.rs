@@ -2,7 +2,10 @@
 use std::sync::Arc;
 
 use llguidance::api::{ParserLimits, StopReason, TopLevelGrammar};
-use llguidance::toktrie::{TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv};
+use llguidance::earley::SlicedBiasComputer;
+use llguidance::toktrie::{
+    InferenceCapabilities, TokEnv, TokRxInfo, TokTrie, TokenId, TokenizerEnv,
+};
 use llguidance::{Matcher, ParserFactory};
 
 use crate::ffi::{fail, Code, Fail, Outcome};
@@ -77,6 +80,14 @@ fn limits() -> ParserLimits {
     }
 }
 
+/// Sets of tokens that a mask takes whole where the grammar allows them all: llguidance's own,
+/// which suit JSON strings, and what runs of letters need.
+fn slices() -> Vec<String> {
+    let mut slices = SlicedBiasComputer::general_slices();
+    slices.extend(["[ A-Za-z]{1,10}".to_owned(), "[a-z]{1,10}".to_owned()]);
+    slices
+}
+
 impl Environment {
     /// `width`: of the model's logits. Ids beyond it, holes and control tokens are never allowed.
     pub fn new(tokenizer: &Tokenizer, width: u32) -> Result<Self, String> {
@@ -95,7 +106,8 @@ impl Environment {
         words[width as usize] = NAMELESS.to_vec();
         let trie = TokTrie::from(&TokRxInfo::new(width + 1, width), &words);
         let env: TokEnv = Arc::new(Vocabulary(trie));
-        let mut factory = ParserFactory::new_simple(&env).map_err(|e| e.to_string())?;
+        let mut factory = ParserFactory::new(&env, InferenceCapabilities::default(), &slices())
+            .map_err(|e| e.to_string())?;
         factory.quiet();
         *factory.limits_mut() = limits();
         Ok(Environment { factory, eligible })
