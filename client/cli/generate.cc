@@ -4,7 +4,9 @@
 #include <utility>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "base/status.h"
 #include "client/answer.h"
@@ -30,6 +32,7 @@ struct GenerateFlags {
   absl::optional<uint32_t> logprobs;
   absl::optional<uint32_t> prompt_logprobs;
   bool ignore_eos = false;
+  std::string json_schema, regex, choice;
   bool json = false;
   bool help = false;
 
@@ -42,16 +45,22 @@ struct GenerateFlags {
                 &logprobs);
     flags.Count("prompt-logprobs", "K", "the same of the prompt (with --json)", &prompt_logprobs);
     flags.Switch("ignore-eos", "go on past the model's end of sequence", &ignore_eos);
+    flags.Text("json-schema", "FILE", "the answer validates under this JSON schema", &json_schema);
+    flags.Text("regex", "R", "the answer matches this regular expression as a whole", &regex);
+    flags.Text("choice", "A,B", "the answer is one of these", &choice);
     flags.Switch("json", "print one JSON object an output when it is whole", &json);
     flags.Switch("help", "show this", &help);
     return flags;
   }
 };
 
-std::string ReadInput() {
+// As much as a request may have, and a little more, so that a router says that it is too much.
+std::string ReadAll(std::FILE* file) {
+  constexpr size_t kEnough = 17 << 20;
   std::string text;
   char buffer[1 << 16];
-  while (const size_t bytes = std::fread(buffer, 1, sizeof buffer, stdin)) {
+  size_t bytes = 0;
+  while (text.size() < kEnough && (bytes = std::fread(buffer, 1, sizeof buffer, file)) > 0) {
     text.append(buffer, bytes);
   }
   return text;
@@ -68,7 +77,7 @@ absl::Status SetInput(const GenerateFlags& flags, const std::vector<std::string>
   }
   if (words.empty()) return absl::InvalidArgumentError("PROMPT is missing");
   const std::string prompt =
-      words == std::vector<std::string>{"-"} ? ReadInput() : absl::StrJoin(words, " ");
+      words == std::vector<std::string>{"-"} ? ReadAll(stdin) : absl::StrJoin(words, " ");
   if (flags.raw) {
     request->set_text(prompt);
   } else {
@@ -79,6 +88,27 @@ absl::Status SetInput(const GenerateFlags& flags, const std::vector<std::string>
   return absl::OkStatus();
 }
 
+absl::Status SetGuided(const GenerateFlags& flags, v1::GenerateRequest* request) {
+  const int given = !flags.json_schema.empty() + !flags.regex.empty() + !flags.choice.empty();
+  if (given > 1) {
+    return absl::InvalidArgumentError("--json-schema, --regex and --choice exclude one another");
+  }
+  if (!flags.regex.empty()) request->mutable_guided()->set_regex(flags.regex);
+  if (!flags.choice.empty()) {
+    for (const absl::string_view value : absl::StrSplit(flags.choice, ',')) {
+      request->mutable_guided()->mutable_choice()->add_values(std::string(value));
+    }
+  }
+  if (flags.json_schema.empty()) return absl::OkStatus();
+  std::FILE* file = std::fopen(flags.json_schema.c_str(), "rb");
+  if (file == nullptr) {
+    return absl::NotFoundError(absl::StrCat("--json-schema: can't read ", flags.json_schema));
+  }
+  request->mutable_guided()->set_json_schema(ReadAll(file));
+  std::fclose(file);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<v1::GenerateRequest> MakeRequest(const GenerateFlags& flags,
                                                 const std::vector<std::string>& words) {
   if (!flags.json && (flags.logprobs || flags.prompt_logprobs)) {
@@ -86,6 +116,7 @@ absl::StatusOr<v1::GenerateRequest> MakeRequest(const GenerateFlags& flags,
   }
   v1::GenerateRequest request = flags.request.Request();
   RETURN_IF_ERROR(SetInput(flags, words, &request));
+  RETURN_IF_ERROR(SetGuided(flags, &request));
   if (flags.ignore_eos) request.mutable_stopping()->set_ignore_eos(true);
   if (flags.json) request.mutable_response()->set_token_ids(true);
   if (flags.logprobs) request.mutable_response()->set_logprobs(*flags.logprobs);

@@ -174,6 +174,22 @@ class GenerateTest(unittest.TestCase):
         self.assertEqual(raw, 2)
         self.assertGreater(chat, 2)
 
+    def test_an_answer_is_held_to_a_language(self):
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as schema:
+            json.dump({"type": "array", "items": {"type": "boolean"}, "minItems": 2,
+                       "maxItems": 2}, schema)
+            schema.flush()
+            flags = ("--max-tokens", "500", "--temperature", "1", "--seed", "3")
+            answer = self.generate(*flags, "--json-schema", schema.name, "hi").stdout
+            self.assertEqual([type(v) for v in json.loads(answer)], [bool, bool])
+            both = self.generate("--regex", "a", "--json-schema", schema.name, "x", status=2)
+            self.assertIn("exclude one another", both.stderr)
+        self.assertIn(self.generate(*flags, "--choice", "yes,no", "hi").stdout, ("yes\n", "no\n"))
+        self.assertRegex(self.generate(*flags, "--regex", "[a-c]{4}", "hi").stdout, "^[a-c]{4}\n$")
+        self.assertIn("guided.regex", self.generate("--regex", "(", "x", status=1).stderr)
+        self.assertIn("no-such-file", self.generate("--json-schema", "no-such-file", "x",
+                                                    status=2).stderr)
+
     def test_a_prompt_may_come_from_stdin(self):
         flags = ("--json", "--max-tokens", "8", "--temperature", "0")
         piped = json.loads(self.generate(*flags, "-", stdin="two words").stdout)
