@@ -177,6 +177,7 @@ absl::Status CheckHonoured(const wv1::Submit& submit) {
       {submit.priority() != 0, "priority"},
       {submit.resume_size() > 0, "resume"},
       {!submit.lora_name().empty(), "lora_name"},
+      {!submit.traceparent().empty(), "traceparent"},
   };
   for (const auto& one : fields) {
     if (!one.asked) continue;

@@ -196,6 +196,7 @@ TEST(RequestCheck, WhatIsNotHonouredIsRefusedByItsPath) {
       {"priority", "priority: 1"},
       {"resume", "resume { token_ids: 1 }"},
       {"lora_name", "lora_name: \"l\""},
+      {"traceparent", "traceparent: \"00-1-2-01\""},
   };
   for (const auto& one : fields) {
     EXPECT_THAT(Check(one.text), StatusIs(absl::StatusCode::kUnimplemented,
