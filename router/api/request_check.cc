@@ -20,13 +20,21 @@ namespace limits = request_limits;
 constexpr size_t kMaxEndUserId = 256, kMaxRole = 64;
 constexpr int kMaxMessages = 4096, kMaxTools = 1024;
 
+// A tool may well have returned nothing, and an assistant only called tools.
+bool SaysNothing(const iv1::ChatMessage& message) {
+  return message.content().empty() && message.reasoning().empty() && message.tool_calls().empty() &&
+         message.tool_call_id().empty();
+}
+
 void CheckChat(const iv1::ChatInput& chat, Violations* v) {
   v->Check(chat.messages_size() > 0, "chat.messages", "the prompt is empty: there is no message");
   v->Count("chat.messages", chat.messages_size(), kMaxMessages);
   v->Count("chat.tools", chat.tools_size(), kMaxTools);
   for (int i = 0; i < std::min(chat.messages_size(), kMaxMessages); ++i) {
-    v->Bytes(absl::StrCat("chat.messages[", i, "].role"), chat.messages(i).role().size(), 1,
-             kMaxRole);
+    const std::string field = absl::StrCat("chat.messages[", i, "]");
+    v->Bytes(field + ".role", chat.messages(i).role().size(), 1, kMaxRole);
+    v->Check(!SaysNothing(chat.messages(i)), field + ".content",
+             "the message is empty: it has no content, reasoning, tool_calls or tool_call_id");
   }
   for (int i = 0; i < std::min(chat.tools_size(), kMaxTools); ++i) {
     v->Bytes(absl::StrCat("chat.tools[", i, "].name"), chat.tools(i).name().size(), 1, 256);

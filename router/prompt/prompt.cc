@@ -39,7 +39,7 @@ absl::StatusOr<RenderedPrompt> Render(const TextModel& model, const iv1::ChatInp
   request.special_tokens = model.special_tokens;
   request.now = now;
   absl::StatusOr<RenderedPrompt> rendered = model.chat_template->Render(request, *model.tokenizer);
-  if (!rendered.ok()) return AboutField(Annotate(rendered.status(), "chat template"), "chat");
+  if (!rendered.ok()) return AboutField(rendered.status(), "chat");
   RETURN_IF_ERROR(CheckBytes(rendered->text.size(), max_bytes, "chat"));
   return rendered;
 }

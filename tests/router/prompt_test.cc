@@ -105,6 +105,16 @@ TEST(Prompt, ARenderedPromptHasALimitToo) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("at most 1000")));
 }
 
+TEST(Prompt, AnErrorOfTheTemplateSaysSoOnce) {
+  ModelFiles files = ByteFiles();
+  files["chat_template.jinja"] = File("{{ raise_exception('roles must alternate') }}");
+  ASSERT_OK_AND_ASSIGN(const auto model, LoadTextModel(files, kByteVocabulary));
+  EXPECT_THAT(
+      MakePrompt(*model, Parse(R"(chat { messages { role: "user" content: "?" } })"), kLimits,
+                 absl::UnixEpoch()),
+      StatusIs(absl::StatusCode::kInvalidArgument, "chat: chat template: roles must alternate"));
+}
+
 TEST(Prompt, AllThatAChatHoldsCountsTowardsItsLimit) {
   const std::string large(1000, 'a');
   for (const std::string part :

@@ -43,7 +43,7 @@ TEST(RequestCheck, AcceptsWhatIsHonoured) {
                            skip_special_tokens: false no_text: true }
                 cache { bypass: false } priority: 0)")),
               IsOk());
-  EXPECT_THAT(CheckRequest(Parse(R"(chat { messages { role: "user" content: "" }
+  EXPECT_THAT(CheckRequest(Parse(R"(chat { messages { role: "user" content: "?" }
                 tools { name: "t" } tool_choice { mode: MODE_AUTO } })")),
               IsOk());
 }
@@ -60,9 +60,10 @@ TEST(RequestCheck, NamesTheWrongField) {
       {R"(text: "")", "text"},
       {"token_ids {}", "token_ids.ids"},
       {"chat {}", "chat.messages"},
-      {R"(chat { messages { role: "user" } messages { } })", "chat.messages[1].role"},
-      {R"(chat { messages { role: "user" } tools { } })", "chat.tools[0].name"},
-      {R"(chat { messages { role: "user" } tool_choice { mode: MODE_NONE name: "t" } })",
+      {R"(chat { messages { role: "u" content: "?" } messages { content: "?" } })",
+       "chat.messages[1].role"},
+      {R"(chat { messages { role: "user" content: "?" } tools { } })", "chat.tools[0].name"},
+      {R"(chat { messages { role: "u" content: "?" } tool_choice { mode: MODE_NONE name: "t" } })",
        "chat.tool_choice"},
       {R"(text: "x" truncate_prompt_tokens: 0)", "truncate_prompt_tokens"},
       {R"(text: "x" response { no_text: true })", "response.no_text"},
@@ -76,6 +77,19 @@ TEST(RequestCheck, NamesTheWrongField) {
     EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(one.field)));
     EXPECT_THAT(WrongFields(status), ElementsAre(one.field));
   }
+}
+
+TEST(RequestCheck, NamesEachMessageThatSaysNothing) {
+  const absl::Status status = CheckRequest(Parse(R"(chat {
+      messages { role: "system" }
+      messages { role: "user" content: "6 x 7?" }
+      messages { role: "assistant" tool_calls { name: "times" } }
+      messages { role: "tool" tool_call_id: "1" }
+      messages { role: "assistant" reasoning: "what was it?" }
+      messages { role: "user" content: "" name: "Ann" } })"));
+  EXPECT_THAT(WrongFields(status),
+              ElementsAre("chat.messages[0].content", "chat.messages[5].content"));
+  EXPECT_THAT(status, StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("is empty")));
 }
 
 TEST(RequestCheck, RefusesWhatAWorkerWouldRefuse) {
@@ -116,9 +130,10 @@ TEST(RequestCheck, RefusesWhatIsNotDoneYetByItsName) {
       {R"(text: "x" priority: 1)", "priority"},
       {R"(text: "x" end_user_id: "u")", "end_user_id"},
       {R"(text: "x" lora_name: "l")", "lora_name"},
-      {R"(chat { messages { role: "u" } tool_choice { mode: MODE_REQUIRED } })",
+      {R"(chat { messages { role: "u" content: "?" } tool_choice { mode: MODE_REQUIRED } })",
        "chat.tool_choice.mode"},
-      {R"(chat { messages { role: "u" } tool_choice { name: "t" } })", "chat.tool_choice.name"},
+      {R"(chat { messages { role: "u" content: "?" } tool_choice { name: "t" } })",
+       "chat.tool_choice.name"},
   };
   for (const Case& one : cases) {
     SCOPED_TRACE(one.request);
@@ -134,11 +149,13 @@ TEST(RequestCheck, AChatToTokeniseIsHeldToTheSame) {
     return CheckTokenize(request);
   };
   EXPECT_THAT(check(R"(text: "" add_special: false)"), IsOk());
-  EXPECT_THAT(check(R"(chat { messages { role: "u" } tools { name: "t" } })"), IsOk());
+  EXPECT_THAT(check(R"(chat { messages { role: "u" content: "?" } tools { name: "t" } })"), IsOk());
   EXPECT_THAT(WrongFields(check("chat {}")), ElementsAre("chat.messages"));
-  EXPECT_THAT(WrongFields(check(R"(chat { messages { role: "u" } } add_special: true)")),
+  EXPECT_THAT(WrongFields(check(R"(chat { messages { role: "u" content: "?" } }
+                                   add_special: true)")),
               ElementsAre("add_special"));
-  EXPECT_THAT(check(R"(chat { messages { role: "u" } tool_choice { mode: MODE_REQUIRED } })"),
+  EXPECT_THAT(check(R"(chat { messages { role: "u" content: "?" }
+                             tool_choice { mode: MODE_REQUIRED } })"),
               StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("chat.tool_choice.mode")));
 }
 
