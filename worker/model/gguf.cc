@@ -220,8 +220,8 @@ struct Header {
 
 absl::StatusOr<Header> ReadHeader(Reader& reader) {
   Header header;
-  ASSIGN_OR_RETURN(const auto magic, (reader.Read<std::array<char, 4>>()));
-  if (absl::string_view(magic.data(), magic.size()) != kMagic) {
+  ASSIGN_OR_RETURN(const auto magic, (reader.Read<std::array<uint8_t, kMagic.size()>>()));
+  if (!BeginsAsGguf(magic)) {
     return absl::InvalidArgumentError("not a GGUF file: it does not begin with \"GGUF\"");
   }
   ASSIGN_OR_RETURN(header.version, reader.Read<uint32_t>());
@@ -363,6 +363,10 @@ absl::StatusOr<uint32_t> AlignmentOf(const GgufMetadata& metadata) {
 }
 
 }  // namespace
+
+bool BeginsAsGguf(absl::Span<const uint8_t> file) {
+  return file.size() >= kMagic.size() && std::equal(kMagic.begin(), kMagic.end(), file.begin());
+}
 
 absl::StatusOr<Gguf> ParseGguf(absl::Span<const uint8_t> file) {
   Reader reader(file);

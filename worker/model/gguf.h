@@ -49,6 +49,9 @@ struct Gguf {
   std::vector<TensorInfo> tensors;
 };
 
+// Whether a file begins as every GGUF file does.
+bool BeginsAsGguf(absl::Span<const uint8_t> file);
+
 // Reads a GGUF file of version 2 or 3, little-endian, of one part.
 //   errors  InvalidArgument, naming the key or the tensor, for a file that is cut off, counts and
 //           strings beyond the file's size or the limits below, nested arrays, duplicates, offsets

@@ -59,6 +59,10 @@ absl::Status ModelFiles::OpenFolder() {
 absl::Status ModelFiles::OpenGguf() {
   format_ = ModelFormat::kGguf;
   ASSIGN_OR_RETURN(MappedFile file, MappedFile::Open(path_));
+  if (!BeginsAsGguf(file.bytes())) {
+    return absl::InvalidArgumentError(
+        "neither a GGUF file (it does not begin with \"GGUF\") nor a Hugging Face model folder");
+  }
   ASSIGN_OR_RETURN(Gguf gguf, ParseGguf(file.bytes()));
   ASSIGN_OR_RETURN(spec_, ParseGgufConfig(gguf));
   ASSIGN_OR_RETURN(const Family* family, FamilyOfGguf(spec_.architecture));

@@ -291,8 +291,12 @@ TEST(GgufModel, UndoesTheOrderOfQueryAndKeyRows) {
 
 TEST(GgufModel, ErrorsBeginWithThePath) {
   const std::string path = absl::StrCat(testing::TempDir(), "/not_a_model.gguf");
-  std::ofstream(path) << "hello";
-  EXPECT_THAT(ModelFiles::Open(path), Refused("not_a_model.gguf: not a GGUF file"));
+  for (const std::string text : {"", "GGU", "a host's name"}) {
+    std::ofstream(path) << text;
+    const auto files = ModelFiles::Open(path);
+    EXPECT_THAT(files, Refused("not_a_model.gguf: neither a GGUF file")) << text;
+    EXPECT_THAT(files, Refused("nor a Hugging Face model folder")) << text;
+  }
 }
 
 }  // namespace
