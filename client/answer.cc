@@ -1,6 +1,7 @@
 #include "client/answer.h"
 
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
@@ -45,6 +46,34 @@ std::string FinishName(v1::FinishReason reason) {
   }
 }
 
+std::string Row(absl::string_view token, absl::string_view logprob) {
+  return absl::StrFormat("%7s %9s", token, logprob);
+}
+
+std::string Row(const v1::TokenLogprob& token) {
+  return Row(absl::StrCat(token.token_id()), absl::StrFormat("%.4f", token.logprob()));
+}
+
+// With its headings; nothing where there are no positions.
+template <typename Positions>
+std::vector<std::string> Table(const std::string& name, const Positions& positions) {
+  if (positions.empty()) return {};
+  std::vector<std::string> lines = {
+      absl::StrCat("log-probabilities of ", name),
+      absl::StrFormat("%10s %s %7s | the likeliest", "position", Row("token", "logprob"), "rank")};
+  size_t at = 0;
+  for (const v1::PositionLogprobs& position : positions) {
+    const bool known = position.has_token();
+    std::string line =
+        absl::StrFormat("%10d %s %7s", at++, known ? Row(position.token()) : Row("-", "-"),
+                        known ? absl::StrCat(position.token().rank()) : "-");
+    if (position.top_size() > 0) line += " |";
+    for (const v1::TokenLogprob& token : position.top()) line += Row(token);
+    lines.push_back(std::move(line));
+  }
+  return lines;
+}
+
 std::string Bytes(uint64_t bytes) {
   if (bytes < 1000) return absl::StrCat(bytes, " B");
   if (bytes < 1000 * 1000) return absl::StrFormat("%.1f kB", bytes / 1e3);
@@ -77,7 +106,7 @@ double Answer::tokens_per_second() const {
   return tokens > 1 && seconds > 0 ? (tokens - 1) / seconds : 0;
 }
 
-std::string Summary(const Answer& answer) {
+std::string Summary(const Answer& answer, const std::string& router) {
   const v1::Serving& serving = answer.end().serving();
   std::string workers = absl::StrCat("unified ", serving.decode_worker());
   if (serving.prefill_worker() != serving.decode_worker()) {
@@ -86,10 +115,23 @@ std::string Summary(const Answer& answer) {
   }
   const v1::Usage& usage = answer.end().usage();
   return absl::StrFormat(
-      "%s | %d prompt + %d completion tokens | TTFT %.0f ms | %.1f tokens/s | %s of KV handed over",
-      workers, usage.prompt_tokens(), usage.completion_tokens(),
+      "router %s -> %s | %d prompt + %d completion tokens | TTFT %.0f ms | %.1f tokens/s | "
+      "%s of KV handed over",
+      router, workers, usage.prompt_tokens(), usage.completion_tokens(),
       absl::ToDoubleMilliseconds(answer.first_token()), answer.tokens_per_second(),
       Bytes(serving.kv_bytes()));
+}
+
+std::vector<std::string> LogprobLines(const Answer& answer) {
+  std::vector<std::string> lines = Table("the prompt", answer.start().prompt_logprobs());
+  for (size_t i = 0; i < answer.outputs().size(); ++i) {
+    const std::string name =
+        answer.outputs().size() == 1 ? "the answer" : absl::StrCat("output ", i);
+    for (std::string& line : Table(name, answer.outputs()[i].logprobs)) {
+      lines.push_back(std::move(line));
+    }
+  }
+  return lines;
 }
 
 std::string OutputJson(const Answer& answer, size_t index) {

@@ -45,7 +45,13 @@ class Answer {
 };
 
 // One line for people: which processes served it, tokens, time to first token, speed, KV bytes.
-std::string Summary(const Answer& answer);
+//   router  where it was asked for
+std::string Summary(const Answer& answer, const std::string& router);
+
+// What is known of log-probabilities, as a table for people: a line a position, of the prompt and
+// then of each output, with the token that stands there and the likeliest ones. Empty where nothing
+// is known. Tokens are ids: their text may be part of a character.
+std::vector<std::string> LogprobLines(const Answer& answer);
 
 // One line of JSON for an output: text, token ids, logprobs, finish reason, usage, workers,
 // attempts, KV bytes, and times in milliseconds.

@@ -47,8 +47,8 @@ class InterruptScope {
 // The conversation so far, and the endpoint that carries it on.
 class Conversation {
  public:
-  Conversation(Client* client, v1::GenerateRequest request, const std::string& system)
-      : client_(client), request_(std::move(request)) {
+  Conversation(Client* client, const RequestFlags& flags, const std::string& system)
+      : client_(client), endpoint_(flags.connection.endpoint), request_(flags.Request()) {
     request_.mutable_chat();
     if (!system.empty()) Add("system", system);
     kept_ = request_.chat().messages_size();
@@ -59,7 +59,8 @@ class Conversation {
     messages->DeleteSubrange(kept_, messages->size() - kept_);
   }
 
-  // Streams the answer to `text`. A message that failed is forgotten; a stopped answer is kept.
+  // Streams the answer to `text`. A message that failed, or that got no text for an answer, is
+  // forgotten; a stopped answer is kept.
   absl::Status Ask(const std::string& text) {
     Add("user", text);
     Answer answer(absl::Now());
@@ -74,9 +75,11 @@ class Conversation {
     }
     if (!answer.outputs().empty()) PrintAnswer("\n");
     if (g_interrupted && absl::IsCancelled(status)) status = absl::OkStatus();
-    if (status.ok() && !answer.outputs().empty()) {
+    if (status.ok() && !g_interrupted && !answer.outputs().empty()) {
+      Note(Summary(answer, endpoint_));
+    }
+    if (status.ok() && !answer.outputs().empty() && !answer.outputs()[0].text.empty()) {
       Add("assistant", answer.outputs()[0].text);
-      if (!g_interrupted) Note(Summary(answer));
     } else {
       request_.mutable_chat()->mutable_messages()->RemoveLast();
     }
@@ -91,6 +94,7 @@ class Conversation {
   }
 
   Client* const client_;
+  const std::string endpoint_;
   v1::GenerateRequest request_;
   int kept_ = 0;  // messages that Reset() leaves
 };
@@ -98,7 +102,7 @@ class Conversation {
 int Converse(const RequestFlags& flags, const std::string& system) {
   const auto client = Client::Create(flags.connection);
   if (!client.ok()) return UsageError("chat", client.status());
-  Conversation conversation(client->get(), flags.Request(), system);
+  Conversation conversation(client->get(), flags, system);
   const bool terminal = InputIsTerminal();
   int result = 0;
   std::string line;

@@ -14,18 +14,21 @@
 #include <utility>
 
 #include "absl/strings/match.h"
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "base/status.h"
 #include "client/cli/child.h"
-#include "client/client.h"
+#include "client/http_get.h"
 
 namespace tandem::cli {
 namespace {
 
 constexpr absl::Duration kTick = absl::Milliseconds(20);
 constexpr absl::Duration kLinkTimeout = absl::Seconds(30);  // router to workers, all loaded
+constexpr absl::Duration kPageTimeout = absl::Seconds(5);   // a page of a process's metrics port
 
 // The addresses in a ready file; empty until it is there, whole.
 std::map<std::string, std::string> ReadAddresses(const std::string& path) {
@@ -37,6 +40,20 @@ std::map<std::string, std::string> ReadAddresses(const std::string& path) {
     if (value.is_string()) addresses[name] = value.get<std::string>();
   }
   return addresses;
+}
+
+// How many workers the router is connected with, by its metrics.
+int ConnectedWorkers(const std::string& metrics) {
+  double workers = 0;
+  for (const absl::string_view line : absl::StrSplit(metrics, '\n')) {
+    double value = 0;
+    if (absl::StartsWith(line, "tandem_workers{") &&
+        absl::StrContains(line, "state=\"connected\"") &&
+        absl::SimpleAtod(line.substr(line.rfind(' ') + 1), &value)) {
+      workers += value;
+    }
+  }
+  return static_cast<int>(workers);
 }
 
 // "worker.engine.threads=1" is for prefill, decode and unified workers.
@@ -143,22 +160,20 @@ absl::Status Cluster::AwaitReadyFiles() {
   return absl::OkStatus();
 }
 
+// Asks its metrics port, which is the same however clients have to prove themselves.
 absl::Status Cluster::AwaitWorkersAtRouter() {
-  ASSIGN_OR_RETURN(const std::unique_ptr<Client> client,
-                   Client::Create({.endpoint = processes_.front().addresses["grpc"]}));
-  const uint32_t expected = processes_.size() - 1;
+  const std::string& port = processes_.front().addresses["metrics"];
+  const int expected = static_cast<int>(processes_.size()) - 1;
   const absl::Time deadline = absl::Now() + kLinkTimeout;
   while (true) {
-    ASSIGN_OR_RETURN(const auto models, client->ListModels());
-    uint32_t workers = 0;
-    for (const auto& model : models.models()) {
-      workers += model.prefill_workers() + model.decode_workers() + model.unified_workers();
-    }
-    if (workers >= expected) return absl::OkStatus();
+    ASSIGN_OR_RETURN(const HttpPage ready, HttpGet(port, "/readyz", kPageTimeout));
+    ASSIGN_OR_RETURN(const HttpPage metrics, HttpGet(port, "/metrics", kPageTimeout));
+    const int workers = ConnectedWorkers(metrics.body);
+    if (ready.status == 200 && workers >= expected) return absl::OkStatus();
     if (absl::Now() > deadline) {
-      return absl::UnavailableError(absl::StrCat("the router reached ", workers, " of ", expected,
-                                                 " workers in ",
-                                                 absl::FormatDuration(kLinkTimeout)));
+      return absl::UnavailableError(absl::StrCat(
+          "the router is connected with ", workers, " of ", expected, " workers after ",
+          absl::FormatDuration(kLinkTimeout), ", and says ", ready.body));
     }
     RETURN_IF_ERROR(Watch(kTick));
   }

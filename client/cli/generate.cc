@@ -23,7 +23,8 @@ namespace v1 = inference::v1;
 constexpr char kHelp[] =
     "tandem generate [FLAGS] PROMPT: asks a cluster once and streams the answer to stdout\n"
     "  tandem generate --max-tokens 64 \"Why is the sky blue?\"\n"
-    "PROMPT is a user's message to the model's chat template; - reads it from stdin.\n";
+    "PROMPT is a user's message to the model's chat template; - reads it from stdin.\n"
+    "The answer goes to stdout; log-probabilities and who served it, to stderr.\n";
 
 struct GenerateFlags {
   RequestFlags request;
@@ -41,9 +42,9 @@ struct GenerateFlags {
     request.Declare(&flags);
     flags.Switch("raw", "PROMPT is plain text, without a chat template", &raw);
     flags.Ids("token-ids", "1,2,3", "the prompt as token ids, in place of PROMPT", &token_ids);
-    flags.Count("logprobs", "K", "log-probabilities, with the K likeliest (with --json)",
+    flags.Count("logprobs", "K", "log-probabilities of the answer's tokens and the K likeliest",
                 &logprobs);
-    flags.Count("prompt-logprobs", "K", "the same of the prompt (with --json)", &prompt_logprobs);
+    flags.Count("prompt-logprobs", "K", "the same of the prompt", &prompt_logprobs);
     flags.Switch("ignore-eos", "go on past the model's end of sequence", &ignore_eos);
     flags.Text("json-schema", "FILE", "the answer validates under this JSON schema", &json_schema);
     flags.Text("regex", "R", "the answer matches this regular expression as a whole", &regex);
@@ -78,6 +79,7 @@ absl::Status SetInput(const GenerateFlags& flags, const std::vector<std::string>
   if (words.empty()) return absl::InvalidArgumentError("PROMPT is missing");
   const std::string prompt =
       words == std::vector<std::string>{"-"} ? ReadAll(stdin) : absl::StrJoin(words, " ");
+  if (prompt.empty()) return absl::InvalidArgumentError("PROMPT is empty");
   if (flags.raw) {
     request->set_text(prompt);
   } else {
@@ -111,9 +113,6 @@ absl::Status SetGuided(const GenerateFlags& flags, v1::GenerateRequest* request)
 
 absl::StatusOr<v1::GenerateRequest> MakeRequest(const GenerateFlags& flags,
                                                 const std::vector<std::string>& words) {
-  if (!flags.json && (flags.logprobs || flags.prompt_logprobs)) {
-    return absl::InvalidArgumentError("--logprobs and --prompt-logprobs are shown by --json only");
-  }
   v1::GenerateRequest request = flags.request.Request();
   RETURN_IF_ERROR(SetInput(flags, words, &request));
   RETURN_IF_ERROR(SetGuided(flags, &request));
@@ -145,7 +144,8 @@ int Generate(const GenerateFlags& flags, const v1::GenerateRequest& request) {
   if (flags.json) {
     for (size_t i = 0; i < answer.outputs().size(); ++i) PrintAnswer(OutputJson(answer, i) + "\n");
   } else {
-    Note(Summary(answer));
+    for (const std::string& line : LogprobLines(answer)) Note(line);
+    Note(Summary(answer, flags.request.connection.endpoint));
   }
   return 0;
 }

@@ -1,4 +1,5 @@
 #include <signal.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <fstream>
@@ -51,6 +52,7 @@ int Serve(const Cluster::Options& options, const std::string& ready_file) {
   sigaddset(&children, SIGCHLD);
   sigprocmask(SIG_BLOCK, &children, nullptr);
 
+  if (!ready_file.empty()) unlink(ready_file.c_str());  // an earlier cluster's
   absl::StatusOr<std::unique_ptr<Cluster>> created = Cluster::Create(options);
   if (!created.ok()) return UsageError("serve", created.status());
   Cluster& cluster = **created;

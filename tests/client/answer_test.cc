@@ -56,10 +56,31 @@ TEST(Answer, AnOutputIndexOutOfTheContractIsIgnored) {
   EXPECT_TRUE(answer.outputs().empty());
 }
 
-TEST(Answer, TheSummaryNamesBothProcesses) {
-  EXPECT_EQ(Summary(Streamed()),
-            "prefill p:1 -> decode d:2 | 3 prompt + 3 completion tokens | TTFT 100 ms | 10.0 "
-            "tokens/s | 1.2 MB of KV handed over");
+TEST(Answer, TheSummaryNamesEveryProcess) {
+  EXPECT_EQ(
+      Summary(Streamed(), "r:3"),
+      "router r:3 -> prefill p:1 -> decode d:2 | 3 prompt + 3 completion tokens | TTFT 100 ms | "
+      "10.0 tokens/s | 1.2 MB of KV handed over");
+}
+
+TEST(Answer, LogprobsAreATableOfPositions) {
+  EXPECT_THAT(LogprobLines(Streamed()),
+              ElementsAre("log-probabilities of the answer",
+                          "  position   token   logprob    rank | the likeliest",
+                          "         0       5   -0.1000       1 |      5   -0.1000",
+                          "         1       6   -2.0000       3"));
+}
+
+TEST(Answer, AFirstPromptTokenHasNoLogprob) {
+  Answer answer(absl::UnixEpoch());
+  answer.Add(Message("start {prompt_logprobs {} prompt_logprobs {token {token_id: 299 logprob: "
+                     "-12.34567 rank: 30}}}"),
+             absl::UnixEpoch());
+  EXPECT_THAT(
+      LogprobLines(answer),
+      ElementsAre("log-probabilities of the prompt",
+                  "  position   token   logprob    rank | the likeliest",
+                  "         0       -         -       -", "         1     299  -12.3457      30"));
 }
 
 TEST(Answer, JsonHoldsWhatProgramsCompare) {

@@ -22,6 +22,16 @@ def run(*arguments, stdin="", status=0):
     return result
 
 
+def certificate(folder):
+    """A self-signed certificate for 127.0.0.1 and its key, as files."""
+    cert, key = os.path.join(folder, "cert.pem"), os.path.join(folder, "key.pem")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                    "ec_paramgen_curve:P-256", "-nodes", "-days", "1", "-subj", "/CN=localhost",
+                    "-addext", "subjectAltName=IP:127.0.0.1", "-out", cert, "-keyout", key],
+                   check=True, capture_output=True)
+    return cert, key
+
+
 def alive(pid):
     try:
         os.kill(pid, 0)
@@ -115,6 +125,26 @@ class ServeTest(unittest.TestCase):
             result = run("serve", "--model", model, "--listen", "127.0.0.1:0", status=1)
             self.assertIn("config.json", result.stderr)
 
+    def test_an_earlier_ready_file_is_gone_before_anything_starts(self):
+        with tempfile.TemporaryDirectory() as folder:
+            ready_file = os.path.join(folder, "ready.json")
+            with open(ready_file, "w", encoding="utf-8") as f:
+                f.write("{}")
+            run("serve", "--model", os.path.join(folder, "none"), "--ready-file", ready_file,
+                status=2)
+            self.assertFalse(os.path.exists(ready_file))
+
+    def test_a_router_with_tls_becomes_ready(self):
+        with tempfile.TemporaryDirectory() as folder:
+            cert, key = certificate(folder)
+            with served("--listen", "0.0.0.0:0", "--set", f"router.server.tls.cert_file={cert}",
+                        "--set", f"router.server.tls.key_file={key}",
+                        "--set", f"router.server.tls.client_ca_file={cert}") as cluster:
+                endpoint = "127.0.0.1:" + cluster.ready["grpc"].rpartition(":")[2]
+                tls = ("--ca-file", cert, "--cert-file", cert, "--key-file", key)
+                said = run("generate", "--endpoint", endpoint, *tls, "--max-tokens", "3", "hello")
+                self.assertIn(f"router {endpoint} -> prefill", said.stderr)
+
     def test_settings_reach_the_process_they_name(self):
         with served("--unified", "--set", "worker.engine.max_context=32") as cluster:
             self.assertEqual([w["role"] for w in cluster.ready["workers"]], ["unified"])
@@ -206,7 +236,23 @@ class GenerateTest(unittest.TestCase):
         self.assertIn('did you mean "--max-tokens"',
                       self.generate("--max-token", "1", "x", status=2).stderr)
         self.assertIn("PROMPT is missing", self.generate(status=2).stderr)
-        self.assertIn("--json", self.generate("--logprobs", "1", "x", status=2).stderr)
+        for flags in ((), ("--raw",)):
+            self.assertIn("PROMPT is empty", self.generate(*flags, "", status=2).stderr)
+
+    def test_logprobs_are_a_table_beside_the_answer(self):
+        flags = ("--token-ids", "1,2,3,4,5", "--max-tokens", "6", "--temperature", "0",
+                 "--ignore-eos", "--logprobs", "2", "--prompt-logprobs", "0")
+        plain = self.generate(*flags)
+        whole = json.loads(self.generate("--json", *flags).stdout)
+        self.assertEqual(plain.stdout, whole["text"] + "\n")
+        prompt, answer = plain.stderr.split("log-probabilities of the answer")
+        self.assertIn("log-probabilities of the prompt", prompt)
+        self.assertEqual([row.split()[1] for row in prompt.splitlines()[2:]],
+                         ["-", "2", "3", "4", "5"])
+        rows = [row.split() for row in answer.splitlines()[2:-1]]
+        self.assertEqual([int(row[1]) for row in rows], whole["token_ids"])
+        self.assertEqual([row[2] for row in rows],
+                         [f"{p['logprob']:.4f}" for p in whole["logprobs"]])
 
     def test_nothing_at_the_endpoint(self):
         result = run("generate", "--endpoint", "127.0.0.1:1", "x", status=1)
