@@ -106,7 +106,7 @@ class Receiver final : public HandoffReceiver, private FrameSink {
            const absl::Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void ReportIfQuiet(const Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Send(const LinkName& link, ToSender message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void DropLink(const LinkName& link, const absl::Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void DropLink(LinkName link, const absl::Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Tick() ABSL_LOCKS_EXCLUDED(mu_);
   void Forget(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 

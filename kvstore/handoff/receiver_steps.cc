@@ -147,7 +147,7 @@ void Receiver::Send(const LinkName& link, ToSender message) {
   });
 }
 
-void Receiver::DropLink(const LinkName& link, const absl::Status& why) {
+void Receiver::DropLink(LinkName link, const absl::Status& why) {
   const auto found = links_.find(link.link_id);
   if (found == links_.end() || found->second.name != link) return;
   LogInfo("kv link ended", {{"peer", found->second.peer}, {"epoch", link.epoch}, {"why", why}});

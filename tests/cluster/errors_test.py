@@ -171,19 +171,22 @@ class CapacityTest(unittest.TestCase):
                 for call in calls:
                     call.cancel()
 
-    def full_decode_worker(self, folder, *settings):
-        """A cluster, and a stream that holds 1,001 of the decode worker's 1,020 blocks."""
-        cluster = Cluster(tiny_model.write(folder), worker=("decode:kv.blocks=1020", *settings))
+    def small_decode_worker(self, folder, *settings):
+        return Cluster(tiny_model.write(folder), worker=("decode:kv.blocks=1020", *settings))
+
+    def fill(self, cluster):
+        """A stream that holds 1,001 of the decode worker's blocks."""
         request = ids_request([1], 16000)
         request.stopping.ignore_eos = True
-        return cluster, request
+        call = cluster.stub.Generate(request, timeout=60 * PATIENCE)
+        await_true("the decode worker runs it", lambda: cluster.workers[1].metric(
+            "tandem_worker_requests_running") == 1, 10 * PATIENCE)
+        return call
 
     def test_a_handoff_waits_for_as_long_as_the_decode_worker_is_full(self):
         with tempfile.TemporaryDirectory() as folder:
-            cluster, endless = self.full_decode_worker(folder)
-            with cluster:
-                first = cluster.stub.Generate(endless, timeout=60 * PATIENCE)
-                next(first)
+            with self.small_decode_worker(folder) as cluster:
+                first = self.fill(cluster)
                 waiting = ids_request([2] * 50, 400)
                 waiting.stopping.ignore_eos = True
                 second = cluster.stub.Generate(waiting, timeout=60 * PATIENCE)
@@ -204,10 +207,8 @@ class CapacityTest(unittest.TestCase):
 
     def test_a_decode_worker_that_stays_full_is_unavailable_with_a_time_to_try_again(self):
         with tempfile.TemporaryDirectory() as folder:
-            cluster, endless = self.full_decode_worker(folder, "decode:engine.queue_timeout=300ms")
-            with cluster:
-                first = cluster.stub.Generate(endless, timeout=60 * PATIENCE)
-                next(first)
+            with self.small_decode_worker(folder, "decode:engine.queue_timeout=300ms") as cluster:
+                first = self.fill(cluster)
                 error = cluster.failure(ids_request([2] * 50, 400))
                 self.assertEqual(error.code(), grpc.StatusCode.UNAVAILABLE, error.details())
                 self.assertIn("too few KV blocks became free within 300ms", error.details())
