@@ -377,7 +377,7 @@ TEST_F(FailureTest, AStoppingRouterCutsOffWhatDoesNotFinishInTime) {
   const grpc::Status status = call->Rest().status;
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_EQ(ReasonOf(status), "STOPPING");
-  EXPECT_TRUE(one_->AwaitCancel(submit.handle()));
+  EXPECT_TRUE(one_->AwaitCancelOrEnd(submit.handle()));
 }
 
 }  // namespace

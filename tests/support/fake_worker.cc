@@ -187,6 +187,13 @@ bool FakeWorker::Await(Counts FakeWorker::* counts, uint64_t handle, int times) 
   });
 }
 
+bool FakeWorker::AwaitCancelOrEnd(uint64_t handle) {
+  MutexLock lock(&mu_);
+  return AwaitUntil([this, handle]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    return stream_ == nullptr || cancelled_.contains(handle);
+  });
+}
+
 bool FakeWorker::AwaitSession() {
   MutexLock lock(&mu_);
   return AwaitUntil([this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return stream_ != nullptr; });

@@ -56,6 +56,8 @@ class FakeWorker final : public worker::v1::WorkerService::Service {
   worker::v1::Submit NextSubmit() ABSL_LOCKS_EXCLUDED(mu_);
   // Whether the router has said so of this handle. The Await ones wait for it.
   bool AwaitCancel(uint64_t handle) { return Await(&FakeWorker::cancelled_, handle, 1); }
+  // Also content when the session has ended, which cancels all that was in it.
+  bool AwaitCancelOrEnd(uint64_t handle) ABSL_LOCKS_EXCLUDED(mu_);
   bool AwaitPause(uint64_t handle, int times = 1) {
     return Await(&FakeWorker::paused_, handle, times);
   }
