@@ -6,6 +6,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "kvstore/types.h"
 
@@ -87,7 +88,8 @@ class HandoffReceiver {
   // `blocks` have room for the prompt: the first `held_blocks` of it are already filled.
   virtual void Expect(const HandoffKey& key, uint32_t prompt_tokens, std::vector<BlockId> blocks,
                       uint32_t held_blocks, absl::Time deadline, Done done) = 0;
-  virtual void Cancel(const HandoffKey& key) = 0;
+  // `why` is a sentence's end that a sender which waits is told; it may reach the client first.
+  virtual void Cancel(const HandoffKey& key, absl::string_view why) = 0;
 };
 
 }  // namespace tandem

@@ -87,15 +87,17 @@ void Receiver::Expect(const HandoffKey& key, uint32_t prompt_tokens, std::vector
   Step(entry, E::kExpect);
 }
 
-void Receiver::Cancel(const HandoffKey& key) {
+void Receiver::Cancel(const HandoffKey& key, absl::string_view why) {
   MutexLock lock(&mu_);
   const auto found = receptions_.find(key.request_id);
   if (found == receptions_.end() || found->second->key != key) return;
   const Entry entry = found->second;
   Unannounce(entry);
   Step(entry, E::kCancel,
-       absl::CancelledError(entry->expected ? "the decode worker cancelled the handoff"
-                                            : "it left the decode worker's queue"));
+       absl::CancelledError(absl::StrCat(entry->expected
+                                             ? "the decode worker cancelled the handoff: "
+                                             : "it left the decode worker's queue: ",
+                                         why)));
 }
 
 absl::StatusOr<LinkGrant> Receiver::AcceptLink(const LinkOffer& offer) {

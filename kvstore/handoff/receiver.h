@@ -57,7 +57,7 @@ class Receiver final : public HandoffReceiver, private FrameSink {
   void Announce(const HandoffKey& key, absl::Time deadline, Asked asked) override;
   void Expect(const HandoffKey& key, uint32_t prompt_tokens, std::vector<BlockId> blocks,
               uint32_t held_blocks, absl::Time deadline, Done done) override;
-  void Cancel(const HandoffKey& key) override;
+  void Cancel(const HandoffKey& key, absl::string_view why) override;
 
   // What the control service calls. A link is granted, then attached to its control stream within
   // attach_timeout; messages and the stream's end follow. The end of either connection ends the

@@ -92,6 +92,7 @@ grpc::Status FakeWorker::Session(grpc::ServerContext* context, Stream* stream) {
   MutexLock lock(&mu_);
   stream_ = nullptr;
   context_ = nullptr;
+  changed_.NotifyAll();
   return grpc::Status::OK;
 }
 

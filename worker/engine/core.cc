@@ -7,6 +7,11 @@
 #include "base/status.h"
 
 namespace tandem {
+namespace {
+
+constexpr absl::string_view kSessionEnded = "the router's session ended";
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<EngineCore>> EngineCore::Create(
     const EngineOptions& options, const EngineParts& parts,
@@ -57,12 +62,12 @@ void EngineCore::CloseSession(SessionId session) {
   sessions_.erase(session);
   std::erase_if(waiting_, [&](const std::unique_ptr<Sequence>& sequence) {
     if (sequence->session() != session) return false;
-    AbandonHandoff(*sequence);
+    AbandonHandoff(*sequence, kSessionEnded);
     return true;
   });
   for (const auto& sequence : held_) {
     if (sequence->session() != session || sequence->ended()) continue;
-    AbandonHandoff(*sequence);
+    AbandonHandoff(*sequence, kSessionEnded);
     Retire(*sequence, SequenceEnd::kCancelled);
   }
   absl::erase_if(live_, [session](const auto& entry) { return entry.first.first == session; });
@@ -207,7 +212,7 @@ void EngineCore::Reassign(SessionId session, uint64_t handle, uint32_t attempt, 
     return Sweep();
   }
   const bool begun = sequence->state() != SequenceState::kWaiting;
-  if (begun) AbandonHandoff(*sequence);
+  if (begun) AbandonHandoff(*sequence, "it goes to another worker");
   sequence->Reassign(attempt, std::move(peer));
   if (!begun) return;
   BeginHandoff(*sequence);

@@ -138,7 +138,7 @@ class EngineCore {
                    std::optional<SequenceFinish> finish);
   void EndCancelled(Sequence& sequence);
   void EndWithError(Sequence& sequence, const absl::Status& status);
-  void AbandonHandoff(Sequence& sequence);
+  void AbandonHandoff(Sequence& sequence, absl::string_view why);
   void Retire(Sequence& sequence, SequenceEnd end);
   void AnnounceHandoff(Sequence& sequence);
   void BeginHandoff(Sequence& sequence);

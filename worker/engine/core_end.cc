@@ -35,7 +35,7 @@ void EngineCore::EndCancelled(Sequence& sequence) {
   } else {
     Report(sequence).finish = SequenceFinish{FinishReason::kCancelled, std::nullopt};
   }
-  AbandonHandoff(sequence);
+  AbandonHandoff(sequence, "it was cancelled");
   Retire(sequence, SequenceEnd::kCancelled);
 }
 
@@ -45,15 +45,15 @@ void EngineCore::EndWithError(Sequence& sequence, const absl::Status& status) {
   } else {
     Report(sequence).error = status;
   }
-  AbandonHandoff(sequence);
+  AbandonHandoff(sequence, status.message());
   Retire(sequence, SequenceEnd::kError);
 }
 
-void EngineCore::AbandonHandoff(Sequence& sequence) {
+void EngineCore::AbandonHandoff(Sequence& sequence, absl::string_view why) {
   const bool announced =
       sequence.request().role == Role::kDecode && sequence.state() == SequenceState::kWaiting;
   if (announced || (sequence.open_handoffs > 0 && sequence.request().role == Role::kDecode)) {
-    parts_.receiver->Cancel(sequence.handoff_key());
+    parts_.receiver->Cancel(sequence.handoff_key(), why);
   } else if (sequence.open_handoffs > 0) {
     parts_.sender->Abort(sequence.handoff_key());
   }

@@ -52,20 +52,10 @@ absl::Status EngineCore::ExpiryOf(const Sequence& waiting, absl::Time now) const
       " of ", parts_.pool->blocks(), " blocks are free"));
 }
 
-// The router hears of it before the prefill worker does, whose own report would say less.
 void EngineCore::ExpireWaiting(absl::Time now) {
-  std::vector<Sequence*> expired;
   for (const auto& sequence : waiting_) {
     const absl::Status status = ExpiryOf(*sequence, now);
-    if (status.ok()) continue;
-    Report(*sequence).error = status;
-    expired.push_back(sequence.get());
-  }
-  if (expired.empty()) return;
-  Flush();
-  for (Sequence* sequence : expired) {
-    AbandonHandoff(*sequence);
-    Retire(*sequence, SequenceEnd::kError);
+    if (!status.ok()) EndWithError(*sequence, status);
   }
 }
 

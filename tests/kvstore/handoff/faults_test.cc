@@ -177,7 +177,7 @@ TEST_P(Chaos, EveryHandoffEndsOnceAndAGoodOneIsWhole) {
       h.disturbed = random() % 4 == 0;
       if (!h.disturbed) ComputeAll(h.key, tokens, h.from, seed + round);
       if (h.disturbed && random() % 2 == 0) sender_->Abort(h.key);
-      if (h.disturbed) receiver_->Cancel(h.key);
+      if (h.disturbed) receiver_->Cancel(h.key, "no blocks");
     }
     for (ChaosHandoff& h : handoffs) {
       SCOPED_TRACE(h.key.request_id);

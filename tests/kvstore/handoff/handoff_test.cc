@@ -144,8 +144,8 @@ TEST_F(HandoffTest, MisuseIsReportedNotObeyed) {
   sender_->LayerReady({"unknown", 1}, 0, 8);
   sender_->Finish({"unknown", 1}, {});
   sender_->Abort({"unknown", 1});
-  receiver_->Cancel({"unknown", 1});
-  receiver_->Cancel({"r", 1});
+  receiver_->Cancel({"unknown", 1}, "no blocks");
+  receiver_->Cancel({"r", 1}, "no blocks");
   EXPECT_THAT(received.Wait(), StatusIs(Code::kCancelled));
 }
 
@@ -159,7 +159,7 @@ TEST_F(HandoffTest, CancelOnOneSideEndsTheOtherAtOnce) {
     sender_->LayerReady(h.key, 0, 8);
     ASSERT_TRUE(Eventually([&] { return receiver_->counters().bytes > before; }));
     if (by_sender) sender_->Abort(h.key);
-    if (!by_sender) receiver_->Cancel(h.key);
+    if (!by_sender) receiver_->Cancel(h.key, "no blocks");
     EXPECT_THAT(h.sent.Wait(), StatusIs(by_sender ? Code::kCancelled : Code::kAborted));
     EXPECT_THAT(h.received.Wait(), StatusIs(by_sender ? Code::kAborted : Code::kCancelled));
     EXPECT_EQ(h.sent.calls(), 1);
@@ -217,7 +217,7 @@ TEST_F(HandoffTest, TheEngineIsNotToldWhileABlockIsStillWritten) {
   gate.Close();
   sender_->LayerReady(h.key, 0, 8);
   ASSERT_TRUE(Eventually([&] { return gate.HasWaiter(); }));
-  receiver_->Cancel(h.key);
+  receiver_->Cancel(h.key, "no blocks");
   EXPECT_THAT(h.sent.Wait(), StatusIs(Code::kAborted)) << "the sender need not wait";
   EXPECT_EQ(h.received.calls(), 0);
   gate.Open();
@@ -274,7 +274,7 @@ TEST_F(HandoffTest, LateFramesAreDiscarded) {
   gate.Close();
   sender_->LayerReady({"r", 1}, 2, 8);
   ASSERT_TRUE(Eventually([&] { return gate.HasWaiter(); }));
-  receiver_->Cancel({"r", 1});
+  receiver_->Cancel({"r", 1}, "no blocks");
   ASSERT_THAT(received.Wait(), StatusIs(Code::kCancelled));
   decode_.Fill(2, BlockId{10}, 77);  // the engine's again, and given to someone else
   const auto slice = decode_.Slice(2, BlockId{10});

@@ -73,8 +73,9 @@ TEST_F(QueueTest, LeavingTheQueueTellsTheSenderThatThereWasNoRoom) {
   Announce();
   BeginAndCompute();
   AwaitReserves(3);
-  receiver_->Cancel(h_.key);
-  EXPECT_THAT(h_.sent.Wait(), StatusIs(Code::kUnavailable, HasSubstr("left the decode worker's")));
+  receiver_->Cancel(h_.key, "no blocks");
+  EXPECT_THAT(h_.sent.Wait(),
+              StatusIs(Code::kUnavailable, HasSubstr("left the decode worker's queue: no blocks")));
   Expect(h_.key, h_.tokens, h_.to, h_.received);
   EXPECT_THAT(h_.received.Wait(), StatusIs(Code::kCancelled)) << "at once: the sender is gone";
 }
@@ -82,9 +83,10 @@ TEST_F(QueueTest, LeavingTheQueueTellsTheSenderThatThereWasNoRoom) {
 TEST_F(QueueTest, ASenderThatAsksAfterThatHearsTheSame) {
   Start();
   Announce();
-  receiver_->Cancel(h_.key);
+  receiver_->Cancel(h_.key, "no blocks");
   BeginAndCompute();
-  EXPECT_THAT(h_.sent.Wait(), StatusIs(Code::kUnavailable, HasSubstr("left the decode worker's")));
+  EXPECT_THAT(h_.sent.Wait(),
+              StatusIs(Code::kUnavailable, HasSubstr("left the decode worker's queue: no blocks")));
 }
 
 TEST_F(QueueTest, TheRequestsDeadlineEndsTheWaiting) {

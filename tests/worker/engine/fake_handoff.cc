@@ -66,7 +66,7 @@ void FakeHandoff::Expect(const HandoffKey& key, uint32_t prompt_tokens, std::vec
   receives_[NameOf(key)] = {prompt_tokens, std::move(blocks), std::move(done), false};
 }
 
-void FakeHandoff::Cancel(const HandoffKey& key) {
+void FakeHandoff::Cancel(const HandoffKey& key, absl::string_view) {
   announced_.erase(NameOf(key));
   if (const auto it = receives_.find(NameOf(key)); it != receives_.end()) {
     it->second.cancelled = true;

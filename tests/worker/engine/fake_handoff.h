@@ -30,7 +30,7 @@ class FakeHandoff final : public HandoffSender, public HandoffReceiver {
   void Announce(const HandoffKey& key, absl::Time deadline, Asked asked) override;
   void Expect(const HandoffKey& key, uint32_t prompt_tokens, std::vector<BlockId> blocks,
               uint32_t held_blocks, absl::Time deadline, HandoffReceiver::Done done) override;
-  void Cancel(const HandoffKey& key) override;
+  void Cancel(const HandoffKey& key, absl::string_view why) override;
 
   // Ends what can end: aborted and cancelled ones, and pairs that are complete.
   void Deliver();
