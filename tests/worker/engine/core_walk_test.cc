@@ -31,6 +31,7 @@ class Walk {
     }
     while (!paused_.empty()) ResumeOldest();
     for (int i = 0; i < 20000 && !Quiet(); ++i) Turn();
+    Turn();  // tells what the last one ended
   }
 
   void Check() {
