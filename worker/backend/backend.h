@@ -154,10 +154,19 @@ class Backend {
 // The plain implementation: one thread, one loop per definition. The oracle of the others.
 std::unique_ptr<Backend> MakeReferenceBackend();
 
-enum class InstructionSet { kBest, kScalar, kAvx2, kAvx512 };
+enum class InstructionSet { kBest, kScalar, kAvx2, kAvx512, kAvx512Vnni };
+
+// What a linear layer of Q8_0, Q4_0 or Q4_1 weights does to its inputs. Either way a row's result
+// depends on nothing but the row.
+enum class Activations : uint8_t {
+  kFloat32,  // keeps 22 bits below the largest of 32 inputs, about as float32 in a sum with it
+  kInt8      // rounds them to 8 bits, with a scale for each 32
+};
+
 struct CpuOptions {
   int threads = 0;                                      // 0: one a core that this process may use
   InstructionSet instructions = InstructionSet::kBest;  // others for tests; must be there
+  Activations activations = Activations::kFloat32;
 };
 // InvalidArgument when this CPU lacks the instruction set.
 absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(const CpuOptions& options);

@@ -23,8 +23,10 @@ struct NamedBackend {
   std::unique_ptr<Backend> backend;
 };
 
-inline std::unique_ptr<Backend> CpuBackendOf(InstructionSet instructions, int threads) {
-  auto backend = MakeCpuBackend({.threads = threads, .instructions = instructions});
+inline std::unique_ptr<Backend> CpuBackendOf(InstructionSet instructions, int threads,
+                                             Activations activations = Activations::kFloat32) {
+  auto backend = MakeCpuBackend(
+      {.threads = threads, .instructions = instructions, .activations = activations});
   return backend.ok() ? *std::move(backend) : nullptr;  // null: this CPU lacks the instructions
 }
 
@@ -34,14 +36,16 @@ struct NamedSet {
 };
 inline constexpr NamedSet kInstructionSets[] = {{"scalar", InstructionSet::kScalar},
                                                 {"avx2", InstructionSet::kAvx2},
-                                                {"avx512", InstructionSet::kAvx512}};
+                                                {"avx512", InstructionSet::kAvx512},
+                                                {"avx512vnni", InstructionSet::kAvx512Vnni}};
 
 // The fast path over each instruction set of this CPU, with each number of threads.
-inline std::vector<NamedBackend> FastBackends(std::initializer_list<int> threads = {1, 2}) {
+inline std::vector<NamedBackend> FastBackends(std::initializer_list<int> threads = {1, 2},
+                                              Activations activations = Activations::kFloat32) {
   std::vector<NamedBackend> all;
   for (const NamedSet& named : kInstructionSets) {
     for (const int count : threads) {
-      if (auto backend = CpuBackendOf(named.set, count); backend != nullptr) {
+      if (auto backend = CpuBackendOf(named.set, count, activations); backend != nullptr) {
         all.push_back({absl::StrCat(named.name, " x", count), std::move(backend)});
       }
     }

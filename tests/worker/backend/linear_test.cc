@@ -1,6 +1,8 @@
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "tests/support/status_matchers.h"
 #include "tests/worker/backend/backends.h"
@@ -17,7 +19,7 @@ constexpr LinearCase kCases[] = {{16, 32}, {1, 64}, {37, 96}, {130, 320}, {67, 1
 constexpr int64_t kPlainCols[] = {1, 7, 50};
 
 class LinearTest : public ::testing::TestWithParam<DType> {
- protected:
+ public:
   std::vector<LinearCase> Cases() const {
     std::vector<LinearCase> cases(std::begin(kCases), std::end(kCases));
     for (LinearCase& one : cases) one.cols = WholeBlocks(one.cols);
@@ -81,22 +83,98 @@ TEST_P(LinearTest, EveryBackendIsWithinTheBoundOfDoubles) {
   }
 }
 
+// Every number of rows gives the bits that the last rows of 33 have on the first backend.
+void ExpectSameBitsForAnyRows(const std::vector<NamedBackend>& backends, DType dtype,
+                              const LinearCase& one) {
+  constexpr int64_t kRowsMax = 33;
+  const RandomWeight weight(dtype, one.outputs, one.cols, 7);
+  const std::vector<float> x = RandomFloats(kRowsMax * one.cols, 8);
+  const std::vector<float> all =
+      LinearTest::Run(backends[0].backend.get(), {&weight.view(), 1}, x, kRowsMax, {}, {}, false);
+  for (const auto& [name, backend] : backends) {
+    for (int64_t rows = 1; rows <= kRowsMax; ++rows) {
+      // The last rows, so that each row is met in many places of a tile.
+      const std::vector<float> some(x.end() - rows * one.cols, x.end());
+      const std::vector<float> want(all.end() - rows * one.outputs, all.end());
+      const std::vector<float> got =
+          LinearTest::Run(backend.get(), {&weight.view(), 1}, some, rows, {}, {}, false);
+      ASSERT_TRUE(SameBits(got, want))
+          << name << ", " << one.outputs << " x " << one.cols << ", " << rows << " rows";
+    }
+  }
+}
+
 TEST_P(LinearTest, BitsDoNotDependOnRowsThreadsOrInstructions) {
   const std::vector<NamedBackend> backends = FastBackends();
-  constexpr int64_t kRowsMax = 33;
-  for (const auto& [outputs, cols] : Cases()) {
-    const RandomWeight weight(GetParam(), outputs, cols, 7);
-    const std::vector<float> x = RandomFloats(kRowsMax * cols, 8);
-    const std::vector<float> all =
-        Run(backends[0].backend.get(), {&weight.view(), 1}, x, kRowsMax, {}, {}, false);
-    for (const auto& [name, backend] : backends) {
-      for (int64_t rows = 1; rows <= kRowsMax; ++rows) {
-        // The last rows, so that each row is met in many places of a tile.
-        const std::vector<float> some(x.end() - rows * cols, x.end());
-        const std::vector<float> want(all.end() - rows * outputs, all.end());
-        ASSERT_TRUE(
-            SameBits(Run(backend.get(), {&weight.view(), 1}, some, rows, {}, {}, false), want))
-            << name << ", " << outputs << " x " << cols << ", " << rows << " rows";
+  for (const LinearCase& one : Cases()) ExpectSameBitsForAnyRows(backends, GetParam(), one);
+}
+
+TEST_P(LinearTest, BitsOfRoundedActivationsDoNotDependOnThemEither) {
+  const std::vector<NamedBackend> backends = FastBackends({1, 2}, Activations::kInt8);
+  for (const LinearCase& one : Cases()) ExpectSameBitsForAnyRows(backends, GetParam(), one);
+}
+
+// An input is off by up to half of its group's scale, the largest / 127, and nothing else is.
+TEST_P(LinearTest, RoundedActivationsAreOffByHalfAScale) {
+  if (!IsQuantized(GetParam()) || InfoOf(GetParam()).block_elements != 32) {
+    GTEST_SKIP() << "these weights are multiplied as floats";
+  }
+  const auto backend = CpuBackendOf(InstructionSet::kBest, 1, Activations::kInt8);
+  const int64_t outputs = 37, cols = 96, rows = 3;
+  const RandomWeight weight(GetParam(), outputs, cols, 21);
+  const std::vector<float> x = RandomFloats(rows * cols, 22);
+  const std::vector<float> got = Run(backend.get(), {&weight.view(), 1}, x, rows, {}, {}, false);
+  double largest_error = 0;
+  for (int64_t n = 0; n < outputs; ++n) {
+    const std::vector<float> row = weight.Row(n);
+    for (int64_t r = 0; r < rows; ++r) {
+      double want = 0, bound = 0;
+      for (int64_t k = 0; k < cols; ++k) {
+        const auto group = x.begin() + r * cols + k / 32 * 32;
+        const auto by_size = [](float a, float b) { return std::abs(a) < std::abs(b); };
+        const double scale = std::abs(*std::max_element(group, group + 32, by_size)) / 127;
+        want += double{row[k]} * x[r * cols + k];
+        bound += std::abs(row[k]) * scale / 2 + std::abs(double{row[k]} * x[r * cols + k]) * 1e-6;
+      }
+      const double error = std::abs(got[r * outputs + n] - want);
+      ASSERT_LE(error, bound) << "row " << r << " output " << n;
+      largest_error = std::max(largest_error, error / bound);
+    }
+  }
+  EXPECT_GT(largest_error, 0.01) << "activations were not rounded";
+}
+
+// An outlier of 2^20 costs each input of its group no more than 2^-22 of that.
+TEST_P(LinearTest, AnOutlierCostsItsGroupTheBitsBelowTheTwentySecond) {
+  const int64_t outputs = 20, cols = WholeBlocks(64);
+  const RandomWeight weight(GetParam(), outputs, cols, 23);
+  std::vector<float> x = RandomFloats(cols, 24);
+  x[5] = 0x1p20f;
+  const auto backend = CpuBackendOf(InstructionSet::kBest, 1);
+  const std::vector<float> got = Run(backend.get(), {&weight.view(), 1}, x, 1, {}, {}, false);
+  for (int64_t n = 0; n < outputs; ++n) {
+    const std::vector<float> row = weight.Row(n);
+    double want = 0, bound = 0;
+    for (int64_t k = 0; k < cols; ++k) {
+      want += double{row[k]} * x[k];
+      bound += std::abs(row[k]) * (k < 32 ? 0x1p20 * 0x1p-22 : 1e-5);
+    }
+    bound += std::abs(want) * 8 * 0x1p-24;  // the rounding of the sum itself
+    EXPECT_NEAR(got[n], want, bound) << "output " << n;
+  }
+}
+
+TEST_P(LinearTest, AnInputThatIsNotFiniteSpoilsItsRowAndNoOther) {
+  const int64_t outputs = 20, cols = WholeBlocks(64);
+  const RandomWeight weight(GetParam(), outputs, cols, 25);
+  for (const float bad : {std::numeric_limits<float>::infinity(), std::nanf("")}) {
+    std::vector<float> x = RandomFloats(2 * cols, 26);
+    x[40] = bad;
+    for (const auto& [name, backend] : FastBackends({1})) {
+      const std::vector<float> got = Run(backend.get(), {&weight.view(), 1}, x, 2, {}, {}, false);
+      for (int64_t n = 0; n < outputs; ++n) {
+        EXPECT_FALSE(std::isfinite(got[n])) << name << " " << bad << " output " << n;
+        EXPECT_TRUE(std::isfinite(got[outputs + n])) << name << " " << bad << " output " << n;
       }
     }
   }

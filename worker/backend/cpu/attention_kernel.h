@@ -86,7 +86,7 @@ class AttentionTile {
       V key[R];
       for (int r = 0; r < R; ++r) {
         key[r] = S::Load(keys[r] + d * kLanes);
-        if constexpr (kPrefetch) __builtin_prefetch(next[r] + d * kLanes);
+        if constexpr (kPrefetch) __builtin_prefetch(next[r] + d * kLanes, 0, 2);
       }
       sums.Add(key, q_ + d * M, 1);
     }
@@ -150,7 +150,7 @@ class AttentionTile {
       } else {
         for (int r = 0; r < R; ++r) {
           values[r] = S::Load(value + r * kLanes);
-          if constexpr (kPrefetch) __builtin_prefetch(next + r * kLanes);
+          if constexpr (kPrefetch) __builtin_prefetch(next + r * kLanes, 0, 2);
         }
       }
       sums.Add(values, scores + t, kLanes);

@@ -29,6 +29,8 @@ class CpuVector final : public Vector {
   mutable RopeTable rope_;  // the engine's thread only
 };
 
+int DigitsOf(Activations activations) { return activations == Activations::kInt8 ? 1 : 3; }
+
 const CpuVector& Cast(const Vector& vector) { return static_cast<const CpuVector&>(vector); }
 
 // Rotates one head in place: pairs i, i + half.
@@ -98,11 +100,17 @@ AttentionPlan PlanAttention(const AttentionShape& shape, const AttentionRule& ru
 
 }  // namespace
 
-CpuBackend::CpuBackend(const CpuKernels& kernels, int threads)
-    : kernels_(kernels), pool_(threads), cursors_(threads), scratch_(threads) {}
+CpuBackend::CpuBackend(const CpuKernels& kernels, const CpuOptions& options)
+    : kernels_(kernels),
+      activations_(options.activations),
+      pool_(options.threads),
+      cursors_(options.threads),
+      scratch_(options.threads) {}
 
 // All instruction sets and thread counts give the same bits.
-std::string CpuBackend::numerics_class() const { return "cpu-f32-1"; }
+std::string CpuBackend::numerics_class() const {
+  return activations_ == Activations::kInt8 ? "cpu-int8-2" : "cpu-f32-2";
+}
 
 float* CpuBackend::Scratch::Get(size_t floats) {
   const size_t bytes = floats * sizeof(float);
@@ -120,9 +128,31 @@ void CpuBackend::Fault(absl::string_view what) {
 
 absl::Status CpuBackend::Synchronize() { return std::exchange(fault_, absl::OkStatus()); }
 
+template <typename F>
+void CpuBackend::ForEach(int64_t count, double cost, F work) {
+  if (cost < kWorthThreads || count < 2) {
+    for (int64_t i = 0; i < count; ++i) work(i, 0);
+    return;
+  }
+  const int threads = pool_.threads();
+  for (int t = 0; t < threads; ++t) cursors_[t].next = count * t / threads;
+  pool_.Run([&](int thread) {
+    for (int t = 0; t < threads; ++t) {
+      const int owner = (thread + t) % threads;
+      const int64_t end = count * (owner + 1) / threads;
+      std::atomic<int64_t>& next = cursors_[owner].next;
+      for (int64_t i = next++; i < end; i = next++) work(i, thread);
+    }
+  });
+}
+
 absl::StatusOr<std::unique_ptr<Matrix>> CpuBackend::PackMatrix(absl::Span<const WeightView> parts) {
   RETURN_IF_ERROR(CheckMatrixParts(parts));
-  return PackedMatrix::Pack(parts, &arena_);
+  const double cost = 1.0 * static_cast<double>(TotalRows(parts)) * parts[0].cols;
+  return PackedMatrix::Pack(parts, &arena_,
+                            [&](int64_t count, absl::FunctionRef<void(int64_t)> work) {
+                              ForEach(count, cost, [&](int64_t i, int) { work(i); });
+                            });
 }
 
 absl::StatusOr<std::unique_ptr<Vector>> CpuBackend::PackVector(absl::Span<const WeightView> parts) {
@@ -148,24 +178,6 @@ absl::StatusOr<float*> CpuBackend::AllocateActivations(int64_t elements) {
 absl::StatusOr<std::unique_ptr<BlockMemory>> CpuBackend::AllocateKv(const KvLayout& layout,
                                                                     uint32_t blocks) {
   return CpuBlockMemory::Create(layout, blocks);
-}
-
-template <typename F>
-void CpuBackend::ForEach(int64_t count, double cost, F work) {
-  if (cost < kWorthThreads || count < 2) {
-    for (int64_t i = 0; i < count; ++i) work(i, 0);
-    return;
-  }
-  const int threads = pool_.threads();
-  for (int t = 0; t < threads; ++t) cursors_[t].next = count * t / threads;
-  pool_.Run([&](int thread) {
-    for (int t = 0; t < threads; ++t) {
-      const int owner = (thread + t) % threads;
-      const int64_t end = count * (owner + 1) / threads;
-      std::atomic<int64_t>& next = cursors_[owner].next;
-      for (int64_t i = next++; i < end; i = next++) work(i, thread);
-    }
-  });
 }
 
 void CpuBackend::DoEmbed(const Matrix& table, absl::Span<const int32_t> ids, Tensor out) {
@@ -195,14 +207,39 @@ const float* CpuBackend::PackInputs(Tensor x) {
   return packed;
 }
 
+const void* CpuBackend::PackFixed(Tensor x, int zero) {
+  const int digits = DigitsOf(activations_);
+  const int64_t tile = kernels_.fixed_tile(digits);
+  const int64_t tiles = (x.rows + tile - 1) / tile;
+  const int64_t row_bytes = FixedRowBytes(digits, x.cols);
+  float* const memory = fixed_inputs_.Get(tiles * tile * row_bytes / sizeof(float));
+  if (memory == nullptr) return nullptr;
+  uint8_t* const packed = reinterpret_cast<uint8_t*>(memory);
+  ForEach(tiles, 0.5 * x.rows * x.cols, [&](int64_t i, int) {
+    const int rows = static_cast<int>(std::min(tile, x.rows - i * tile));
+    kernels_.pack_fixed(x.data + i * tile * x.cols, x.cols, rows, x.cols, digits, zero,
+                        packed + i * tile * row_bytes);
+  });
+  return packed;
+}
+
 void CpuBackend::DoLinear(const Matrix& w, Tensor x, const Vector* bias, bool accumulate,
                           Tensor out) {
   if (x.rows == 0) return;
-  const float* const tiles = PackInputs(x);
   for (Scratch& scratch : scratch_) {
-    if (tiles == nullptr || scratch.Get(kLinearScratchFloats) == nullptr) return Fault("Linear");
+    if (scratch.Get(kLinearScratchFloats) == nullptr) return Fault("Linear");
   }
+  const float* tiles = nullptr;
+  const void* fixed_tiles = nullptr;
+  int zero = -1;  // of fixed_tiles
   for (const PackedMatrix::Segment& segment : static_cast<const PackedMatrix&>(w).segments()) {
+    const bool fixed = IsFixed(segment.dtype);
+    if (fixed && zero != ZeroOf(segment.dtype)) {
+      zero = ZeroOf(segment.dtype);
+      fixed_tiles = PackFixed(x, zero);
+    }
+    if (!fixed && tiles == nullptr) tiles = PackInputs(x);
+    if ((fixed ? fixed_tiles : tiles) == nullptr) return Fault("Linear");
     const LinearArgs args{
         .dtype = segment.dtype,
         .panels = segment.data,
@@ -211,6 +248,8 @@ void CpuBackend::DoLinear(const Matrix& w, Tensor x, const Vector* bias, bool ac
         .cols = x.cols,
         .outputs = segment.rows,
         .tiles = tiles,
+        .fixed_tiles = fixed_tiles,
+        .digits = DigitsOf(activations_),
         .rows = x.rows,
         .bias = bias == nullptr ? nullptr : Cast(*bias).data() + segment.first_row,
         .accumulate = accumulate,
@@ -222,8 +261,9 @@ void CpuBackend::DoLinear(const Matrix& w, Tensor x, const Vector* bias, bool ac
     const int64_t piece = std::max<int64_t>(share, kGroupPanels);
     const int64_t pieces = (segment.panels + piece - 1) / piece;
     ForEach(pieces, 0.05 * segment.rows * x.cols * x.rows, [&](int64_t i, int thread) {
-      kernels_.linear(args, i * piece, std::min(segment.panels, (i + 1) * piece),
-                      scratch_[thread].Get(kLinearScratchFloats));
+      const int64_t last = std::min(segment.panels, (i + 1) * piece);
+      if (fixed) return kernels_.fixed_linear(args, i * piece, last);
+      kernels_.linear(args, i * piece, last, scratch_[thread].Get(kLinearScratchFloats));
     });
   }
 }
@@ -314,15 +354,21 @@ const CpuKernels* KernelsOf(InstructionSet set) {
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512vl");
+  const bool vnni = avx512 && __builtin_cpu_supports("avx512vnni");
   switch (set) {
     case InstructionSet::kBest:
-      return avx512 ? &Avx512Kernels() : avx2 ? &Avx2Kernels() : &ScalarKernels();
+      return vnni     ? &Avx512VnniKernels()
+             : avx512 ? &Avx512Kernels()
+             : avx2   ? &Avx2Kernels()
+                      : &ScalarKernels();
     case InstructionSet::kScalar:
       return &ScalarKernels();
     case InstructionSet::kAvx2:
       return avx2 ? &Avx2Kernels() : nullptr;
     case InstructionSet::kAvx512:
       return avx512 ? &Avx512Kernels() : nullptr;
+    case InstructionSet::kAvx512Vnni:
+      return vnni ? &Avx512VnniKernels() : nullptr;
   }
   return nullptr;
 }
@@ -339,8 +385,9 @@ absl::StatusOr<std::unique_ptr<Backend>> MakeCpuBackend(const CpuOptions& option
   if (kernels == nullptr) {
     return absl::InvalidArgumentError("CPU backend: this CPU lacks the instruction set asked for");
   }
-  const int threads = options.threads > 0 ? options.threads : AvailableCores();
-  return std::make_unique<CpuBackend>(*kernels, threads);
+  CpuOptions resolved = options;
+  if (options.threads == 0) resolved.threads = AvailableCores();
+  return std::make_unique<CpuBackend>(*kernels, resolved);
 }
 
 }  // namespace tandem

@@ -16,7 +16,7 @@ namespace tandem {
 // split outputs, heads and rows, never a sum. Operations run when they are called.
 class CpuBackend final : public Backend {
  public:
-  CpuBackend(const CpuKernels& kernels, int threads);
+  CpuBackend(const CpuKernels& kernels, const CpuOptions& options);  // threads above 0
 
   std::string numerics_class() const override;
   absl::StatusOr<std::unique_ptr<Matrix>> PackMatrix(absl::Span<const WeightView> parts) override;
@@ -63,14 +63,18 @@ class CpuBackend final : public Backend {
   // memory, and then takes what others have left.
   template <typename F>
   void ForEach(int64_t count, double cost, F work);
+  // Inputs as the kernels want them, or null (a fault) without memory. PackFixed: for weights
+  // whose code for zero is `zero`.
   const float* PackInputs(Tensor x);
+  const void* PackFixed(Tensor x, int zero);
   void Fault(absl::string_view what);
 
   const CpuKernels& kernels_;
+  const Activations activations_;
   ThreadPool pool_;
   std::vector<Cursor> cursors_;  // one a thread: what is next in its share
   Arena arena_;
-  Scratch inputs_;
+  Scratch inputs_, fixed_inputs_;
   std::vector<Scratch> scratch_;  // one a thread
   absl::Status fault_;            // the first, until Synchronize
 };

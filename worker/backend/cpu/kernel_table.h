@@ -1,5 +1,6 @@
 #pragma once
 #include "worker/backend/cpu/attention_kernel.h"
+#include "worker/backend/cpu/fixed_linear.h"
 #include "worker/backend/cpu/kernels.h"
 #include "worker/backend/cpu/linear_kernel.h"
 #include "worker/backend/cpu/row_kernels.h"
@@ -15,6 +16,9 @@ constexpr CpuKernels TableOf(const char* name) {
           .padded_rows = PaddedRows<S>,
           .pack_rows = PackRows<S>,
           .linear = RunLinear<S>,
+          .fixed_tile = S::kFixedTile,
+          .pack_fixed = PackFixed<S>,
+          .fixed_linear = RunFixedLinear<S>,
           .attention = RunAttention<S>,
           .rms_norm = RunRmsNorm<S>,
           .swiglu = RunSwiGlu<S>};

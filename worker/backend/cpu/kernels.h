@@ -26,9 +26,11 @@ struct LinearArgs {
   const uint8_t* panels = nullptr;
   size_t panel_bytes = 0;
   int64_t panel_count = 0;
-  int64_t cols = 0;              // inputs
-  int64_t outputs = 0;           // of all panels; the last may be partly filled
-  const float* tiles = nullptr;  // the packed inputs
+  int64_t cols = 0;                   // inputs
+  int64_t outputs = 0;                // of all panels; the last may be partly filled
+  const float* tiles = nullptr;       // the packed inputs
+  const void* fixed_tiles = nullptr;  // instead of them, for the types of ZeroOf
+  int digits = 3;                     // of these: 1 or 3
   int64_t rows = 0;
   const float* bias = nullptr;  // [outputs] or null
   bool accumulate = false;      // add to what `out` holds
@@ -55,6 +57,17 @@ struct AttentionArgs {
   float* scratch = nullptr;  // AttentionScratchFloats(...)
 };
 
+// Bytes of one row of inputs as whole numbers; the rows of a tile take turns in them.
+constexpr int64_t FixedRowBytes(int digits, int64_t cols) { return cols / 32 * (32 * digits + 16); }
+
+// Whether a type's codes are multiplied as whole numbers, and the code that stands for zero.
+constexpr bool IsFixed(DType dtype) {
+  return dtype == DType::kQ8_0 || dtype == DType::kQ4_0 || dtype == DType::kQ4_1;
+}
+constexpr int ZeroOf(DType dtype) {
+  return dtype == DType::kQ8_0 ? 128 : dtype == DType::kQ4_0 ? 8 : 0;
+}
+
 struct CpuKernels {
   const char* name;
   int row_tile;
@@ -63,6 +76,12 @@ struct CpuKernels {
   void (*pack_rows)(const float* x, int64_t stride, int rows, int64_t cols, float* tile);
   // Computes the outputs of panels [first, last).
   void (*linear)(const LinearArgs& args, int64_t first, int64_t last, float* scratch);
+  // The same for whole-number inputs (fixed_linear.h). A tile of `rows` rows begins after
+  // FixedRowBytes of each row before it; `zero` is ZeroOf the weights.
+  int (*fixed_tile)(int digits);
+  void (*pack_fixed)(const float* x, int64_t stride, int rows, int64_t cols, int digits, int zero,
+                     void* tile);
+  void (*fixed_linear)(const LinearArgs& args, int64_t first, int64_t last);
   void (*attention)(const AttentionArgs& args);
   // `out` may be `x`.
   void (*rms_norm)(const float* x, int64_t cols, const float* weight, float eps, float* out);
@@ -71,8 +90,9 @@ struct CpuKernels {
 
 // Tables for CPUs that have the instructions; calling one elsewhere is an illegal instruction.
 const CpuKernels& ScalarKernels();
-const CpuKernels& Avx2Kernels();    // AVX2, FMA, F16C
-const CpuKernels& Avx512Kernels();  // AVX-512 F, BW, DQ, VL
+const CpuKernels& Avx2Kernels();        // AVX2, FMA, F16C
+const CpuKernels& Avx512Kernels();      // AVX-512 F, BW, DQ, VL
+const CpuKernels& Avx512VnniKernels();  // and VNNI
 
 inline constexpr int kRowTileMax = 12;
 inline constexpr int64_t kLinearStretch = 1024;  // inputs whose weights are unpacked at once

@@ -43,54 +43,71 @@ void Finish(const LinearArgs& args, int64_t panel, int64_t row, int rows,
   }
 }
 
+template <typename Format, int R>
+Panels<Format, R> PanelsAt(const LinearArgs& args, int64_t panel) {
+  const int64_t in_group = panel % kGroupPanels, group = panel - in_group;
+  const int64_t left = args.panel_count - group;
+  const int64_t width = left < kGroupPanels ? left : kGroupPanels;
+  const size_t offset = group * args.panel_bytes + in_group * Format::kStepBytes;
+  return {args.panels + offset, width * Format::kStepBytes};
+}
+
+// Calls f(Int<n>, panel) for n panels of one group at a time, at most kWide.
+template <int kWide, typename F>
+void ForPanels(int64_t first, int64_t last, F f) {
+  for (int64_t panel = first; panel < last;) {
+    const int64_t in_group = kGroupPanels - panel % kGroupPanels;
+    const int64_t count = last - panel < in_group ? last - panel : in_group;
+    if (kWide >= 4 && count >= 4) {
+      f(Int<kWide >= 4 ? 4 : 1>{}, panel);
+      panel += 4;
+    } else if (kWide >= 2 && count >= 2) {
+      f(Int<kWide >= 2 ? 2 : 1>{}, panel);
+      panel += 2;
+    } else {
+      f(Int<1>{}, panel);
+      panel += 1;
+    }
+  }
+}
+
 template <typename S, typename Format>
 struct Linear {
   using Unpacked = PlainFormat<S, DType::kF32>;
   static constexpr int kPanels = S::kPanelsOfRows(S::kRowTile);
+  static constexpr bool kCostly = Format::kStep > 2;  // to unpack
   static_assert(kPanels <= kLinearPanelsMax && kLinearRowBlock % S::kRowTile == 0);
 
-  template <int R>
-  static Panels<Format, R> PanelsAt(const LinearArgs& args, int64_t panel) {
-    const int64_t in_group = panel % kGroupPanels, group = panel - in_group;
-    const int64_t left = args.panel_count - group;
-    const int64_t width = left < kGroupPanels ? left : kGroupPanels;
-    const size_t offset = group * args.panel_bytes + in_group * Format::kStepBytes;
-    return {args.panels + offset, width * Format::kStepBytes};
-  }
-
-  // Calls f(Int<n>, panel) for n panels of one group at a time, at most kWide.
-  template <int kWide, typename F>
-  static void ForPanels(int64_t first, int64_t last, F f) {
-    for (int64_t panel = first; panel < last;) {
-      const int64_t in_group = kGroupPanels - panel % kGroupPanels;
-      const int64_t count = last - panel < in_group ? last - panel : in_group;
-      if (kWide >= 4 && count >= 4) {
-        f(Int<kWide >= 4 ? 4 : 1>{}, panel);
-        panel += 4;
-      } else if (kWide >= 2 && count >= 2) {
-        f(Int<kWide >= 2 ? 2 : 1>{}, panel);
-        panel += 2;
-      } else {
-        f(Int<1>{}, panel);
-        panel += 1;
-      }
-    }
-  }
-
-  // Few rows: one tile. Weights are unpacked in registers, each once.
+  // Few rows: weights are unpacked in registers, once for each tile.
   template <int M>
   static void OneTile(const LinearArgs& args, int64_t first, int64_t last) {
     ForPanels<S::kPanelsOfRows(M)>(first, last, [&](auto width, int64_t panel) {
-      Tile<M, decltype(width)::value>(args, panel);
+      Tile<M, decltype(width)::value, true>(args, panel, 0, static_cast<int>(args.rows));
     });
   }
 
-  template <int M, int R>
-  static __attribute__((noinline)) void Tile(const LinearArgs& args, int64_t panel) {
+  static void FewTiles(const LinearArgs& args, int64_t first, int64_t last) {
+    ForPanels<kPanels>(first, last, [&](auto width, int64_t panel) {
+      constexpr int kWidth = decltype(width)::value;
+      Tile<S::kRowTile, kWidth, true>(args, panel, 0, S::kRowTile);
+      for (int64_t row = S::kRowTile; row < args.rows; row += S::kRowTile) {
+        const int64_t left = args.rows - row;
+        const int rows = left < S::kRowTile ? static_cast<int>(left) : S::kRowTile;
+        WithTileRows<S>(rows, [&](auto padded) {
+          Tile<decltype(padded)::value, kWidth, false>(args, panel, row, rows);
+        });
+      }
+    });
+  }
+
+  template <int M, int R, bool kPrefetch>
+  static __attribute__((noinline)) void Tile(const LinearArgs& args, int64_t panel, int64_t row,
+                                             int rows) {
     Sums<S, M, R> sums;
     sums.Clear();
-    Multiply<S, Format, M, R, true>(PanelsAt<R>(args, panel), args.tiles, args.cols, sums);
-    Finish<S, M, R>(args, panel, 0, static_cast<int>(args.rows), sums);
+    Multiply<S, Format, M, R, kPrefetch>(PanelsAt<Format, R>(args, panel),
+                                         args.tiles + row * args.cols, args.cols, sums);
+    Finish<S, M, R>(args, panel, row, rows, sums);
   }
 
   // Many rows: a stretch of a few panels is unpacked into float32 panels, which all tiles of a
@@ -112,7 +129,7 @@ struct Linear {
     for (int64_t begin = 0; begin < args.cols; begin += kLinearStretch) {
       const int64_t left = args.cols - begin;
       const Stretch stretch{begin, left < kLinearStretch ? left : kLinearStretch};
-      const auto panels = Unpack<R>(PanelsAt<R>(args, panel), stretch, scratch);
+      const auto panels = Unpack<R>(PanelsAt<Format, R>(args, panel), stretch, scratch);
       for (int64_t i = 0; i < rows; i += S::kRowTile) {
         const int64_t tile_left = rows - i;
         const int tile = tile_left < S::kRowTile ? static_cast<int>(tile_left) : S::kRowTile;
@@ -153,7 +170,7 @@ struct Linear {
   template <int R>
   static Panels<Unpacked, R> Unpack(Panels<Format, R> packed, Stretch stretch, float* to) {
     packed.first += stretch.begin / Format::kStep * packed.stride;
-    if constexpr (Format::kStepBytes == Unpacked::kStepBytes) {
+    if constexpr (Format::kStep == 1 && Format::kStepBytes == Unpacked::kStepBytes) {
       return {packed.first, packed.stride};
     } else {
       for (int r = 0; r < R; ++r) {
@@ -185,7 +202,13 @@ struct Linear {
   }
 
   static void Run(const LinearArgs& args, int64_t first, int64_t last, float* scratch) {
-    if (args.rows > S::kRowTile) return ManyTiles(args, first, last, scratch);
+    constexpr int kFewTiles = 3;  // up to which unpacking again costs less than going to memory
+    if (args.rows > kFewTiles * S::kRowTile || (kCostly && args.rows > S::kRowTile)) {
+      return ManyTiles(args, first, last, scratch);
+    }
+    if constexpr (!kCostly) {
+      if (args.rows > S::kRowTile) return FewTiles(args, first, last);
+    }
     WithTileRows<S>(static_cast<int>(args.rows),
                     [&](auto padded) { OneTile<decltype(padded)::value>(args, first, last); });
   }
@@ -199,19 +222,15 @@ void RunLinear(const LinearArgs& args, int64_t first, int64_t last, float* scrat
     case DType::kF16:
       return Linear<S, PlainFormat<S, DType::kF16>>::Run(args, first, last, scratch);
     case DType::kBF16:
-      return Linear<S, PlainFormat<S, DType::kBF16>>::Run(args, first, last, scratch);
-    case DType::kQ8_0:
-      return Linear<S, Q8Format<S>>::Run(args, first, last, scratch);
-    case DType::kQ4_0:
-      return Linear<S, Q4Format<S>>::Run(args, first, last, scratch);
-    case DType::kQ4_1:
-      return Linear<S, Q41Format<S>>::Run(args, first, last, scratch);
+      return Linear<S, BrainFormat<S>>::Run(args, first, last, scratch);
     case DType::kQ4_K:
       return Linear<S, Q45KFormat<S, false>>::Run(args, first, last, scratch);
     case DType::kQ5_K:
       return Linear<S, Q45KFormat<S, true>>::Run(args, first, last, scratch);
     case DType::kQ6_K:
       return Linear<S, Q6KFormat<S>>::Run(args, first, last, scratch);
+    default:  // fixed_linear.h
+      return;
   }
 }
 

@@ -22,50 +22,97 @@ struct RowPlace {
   int lane;
 };
 
+// Inputs and bytes of a panel's step: panel_formats.h. Neighbouring bfloat16 share a word.
+struct Step {
+  int32_t inputs, bytes;
+};
+Step StepOf(DType dtype) {
+  if (dtype == DType::kBF16) return {2, kLanes * 4};
+  return {InfoOf(dtype).block_elements, kLanes * InfoOf(dtype).block_bytes};
+}
+
+// bfloat16 of an odd number of inputs, which no real model has, is kept as float32.
+DType PackedTypeOf(const WeightView& part) {
+  return part.dtype == DType::kBF16 && part.cols % 2 != 0 ? DType::kF32 : part.dtype;
+}
+
 RowPlace PlaceOf(const PackedMatrix::Segment& segment, int64_t row) {
   const int64_t panel = row / kLanes;
   const int64_t in_group = panel % kGroupPanels, group = panel - in_group;
   const int64_t width = std::min<int64_t>(kGroupPanels, segment.panels - group);
-  const size_t step_bytes = size_t{kLanes} * InfoOf(segment.dtype).block_bytes;
+  const size_t step_bytes = StepOf(segment.dtype).bytes;
   return {segment.data + group * segment.panel_bytes + in_group * step_bytes, width * step_bytes,
           static_cast<int>(row % kLanes)};
 }
 
-void PackRow(DType dtype, const uint8_t* row, int64_t cols, const RowPlace& place) {
+// Copies element k of 16 rows to step k, for all k. Whole panels, so that each cache line is
+// written once. A T of the file becomes a word or half as `convert` says.
+template <typename T, typename Convert>
+void PackElements(const uint8_t* const* rows, int lanes, int64_t count, const RowPlace& place,
+                  Convert convert) {
+  uint8_t* step = place.first;
+  for (int64_t k = 0; k < count; ++k, step += place.stride) {
+    decltype(convert(T{})) lane[kLanes] = {};
+    for (int i = 0; i < lanes; ++i) {
+      T element;
+      std::memcpy(&element, rows[i] + k * sizeof(T), sizeof(T));
+      lane[i] = convert(element);
+    }
+    std::memcpy(step, lane, sizeof(lane));
+  }
+}
+
+void PackBlocks(DType dtype, const uint8_t* const* rows, int lanes, int64_t cols,
+                const RowPlace& place) {
   const DTypeInfo info = InfoOf(dtype);
   uint8_t* step = place.first;
-  for (int64_t k = 0; k < cols; k += info.block_elements) {
-    if (IsQuantized(dtype)) {
-      PackBlock(dtype, row, place.lane, step);
-    } else {
-      std::memcpy(step + place.lane * info.block_bytes, row, info.block_bytes);
+  for (int64_t block = 0; block < cols / info.block_elements; ++block, step += place.stride) {
+    for (int i = 0; i < lanes; ++i) {
+      PackBlock(dtype, rows[i] + block * info.block_bytes, i, step);
     }
-    row += info.block_bytes;
-    step += place.stride;
+  }
+}
+
+// Rows of type `from`, into a panel of PackedTypeOf it.
+void PackPanel(DType from, const uint8_t* const* rows, int lanes, int64_t cols,
+               const RowPlace& place) {
+  const auto keep = [](auto element) { return element; };
+  switch (from) {
+    case DType::kF32:
+      return PackElements<uint32_t>(rows, lanes, cols, place, keep);
+    case DType::kF16:
+      return PackElements<uint16_t>(rows, lanes, cols, place, keep);
+    case DType::kBF16:
+      if (cols % 2 == 0) return PackElements<uint32_t>(rows, lanes, cols / 2, place, keep);
+      return PackElements<uint16_t>(rows, lanes, cols, place,
+                                    [](uint16_t element) { return uint32_t{element} << 16; });
+    default:
+      return PackBlocks(from, rows, lanes, cols, place);
   }
 }
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<PackedMatrix>> PackedMatrix::Pack(absl::Span<const WeightView> parts,
-                                                                 Arena* arena) {
+                                                                 Arena* arena, ForEach for_each) {
   auto matrix = absl::WrapUnique(new PackedMatrix(TotalRows(parts), parts[0].cols));
   int64_t next_row = 0;
   for (size_t i = 0; i < parts.size();) {
-    Segment segment{.dtype = parts[i].dtype, .first_row = next_row};
-    size_t end = i;
-    for (; end < parts.size() && parts[end].dtype == segment.dtype; ++end) {
-      segment.rows += parts[end].rows;
+    const DType from = parts[i].dtype;
+    Segment segment{.dtype = PackedTypeOf(parts[i]), .first_row = next_row};
+    std::vector<const uint8_t*> rows;
+    for (; i < parts.size() && parts[i].dtype == from; ++i) {
+      for (int64_t row = 0; row < parts[i].rows; ++row) rows.push_back(parts[i].Row(row));
     }
+    segment.rows = static_cast<int64_t>(rows.size());
     segment.panels = (segment.rows + kLanes - 1) / kLanes;
     segment.panel_bytes = kLanes * BytesFor(segment.dtype, matrix->cols());
     ASSIGN_OR_RETURN(segment.data, arena->Allocate(segment.panels * segment.panel_bytes));
-    int64_t packed = 0;
-    for (; i < end; ++i) {
-      for (int64_t row = 0; row < parts[i].rows; ++row, ++packed) {
-        PackRow(segment.dtype, parts[i].Row(row), matrix->cols(), PlaceOf(segment, packed));
-      }
-    }
+    for_each(segment.panels, [&](int64_t panel) {
+      const int64_t first = panel * kLanes;
+      const int lanes = static_cast<int>(std::min<int64_t>(kLanes, segment.rows - first));
+      PackPanel(from, rows.data() + first, lanes, matrix->cols(), PlaceOf(segment, first));
+    });
     next_row += segment.rows;
     matrix->segments_.push_back(segment);
   }
@@ -82,18 +129,18 @@ void PackedMatrix::UnpackRow(int64_t row, float* out) const {
   const auto above = std::find_if(segments_.begin(), segments_.end(),
                                   [row](const Segment& s) { return row < s.first_row + s.rows; });
   const Segment& segment = *above;
-  const DTypeInfo info = InfoOf(segment.dtype);
   const RowPlace place = PlaceOf(segment, row - segment.first_row);
-  const uint8_t* step = place.first;
+  const Step step = StepOf(segment.dtype);
+  const int32_t lane_bytes = step.bytes / kLanes;
+  const uint8_t* from = place.first;
   uint8_t block[kBlockBytesMax] = {};
-  for (int64_t k = 0; k < cols(); k += info.block_elements) {
+  for (int64_t k = 0; k < cols(); k += step.inputs, from += place.stride) {
     if (IsQuantized(segment.dtype)) {
-      UnpackBlock(segment.dtype, step, place.lane, block);
+      UnpackBlock(segment.dtype, from, place.lane, block);
     } else {
-      std::memcpy(block, step + place.lane * info.block_bytes, info.block_bytes);
+      std::memcpy(block, from + place.lane * lane_bytes, lane_bytes);
     }
-    Dequantize(segment.dtype, block, {out + k, static_cast<size_t>(info.block_elements)});
-    step += place.stride;
+    Dequantize(segment.dtype, block, {out + k, static_cast<size_t>(step.inputs)});
   }
 }
 

@@ -3,6 +3,7 @@
 #include <memory>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/types/span.h"
 #include "worker/backend/backend.h"
 #include "worker/backend/cpu/huge_pages.h"
@@ -26,9 +27,12 @@ class PackedMatrix final : public Matrix {
     uint8_t* data = nullptr;
   };
 
+  // Calls work(i) for i in [0, count), perhaps on several threads at a time.
+  using ForEach = absl::FunctionRef<void(int64_t count, absl::FunctionRef<void(int64_t i)> work)>;
+
   // `parts` are valid (weights.h). The bytes lie in `arena`.
   static absl::StatusOr<std::unique_ptr<PackedMatrix>> Pack(absl::Span<const WeightView> parts,
-                                                            Arena* arena);
+                                                            Arena* arena, ForEach for_each);
 
   const std::vector<Segment>& segments() const { return segments_; }
   size_t bytes() const;

@@ -18,7 +18,7 @@ struct Units {
 
 // In the order that they have in a step, behind the codes.
 absl::Span<const Units> UnitsOf(DType dtype) {
-  static constexpr Units kQ8[] = {{2, 1, 32}, {0, 2, 1}};
+  static constexpr Units kQ8[] = {{2, 4, 8}, {0, 2, 1}};
   static constexpr Units kQ4[] = {{0, 2, 1}};
   static constexpr Units kQ41[] = {{0, 2, 2}};
   static constexpr Units kQ45K[] = {{4, 4, 3}, {0, 2, 2}};
@@ -54,7 +54,10 @@ template <DType kType, typename Move>
 void ForCodes(Move move) {
   constexpr StoredCodes kCodes = StoredCodesOf(kType);
   constexpr int kElements = InfoOf(kType).block_elements;
-  for (int k = 0; k < kElements; ++k) move(k / 8, k % 8 * 4, 4, kCodes.Low(k));
+  for (int k = 0; k < kElements; ++k) {
+    const int shift = kElements == 32 ? k % 4 * 8 + k % 8 / 4 * 4 : k % 8 * 4;
+    move(k / 8, shift, 4, kCodes.Low(k));
+  }
   if constexpr (kCodes.high_bits > 0) {
     constexpr int kInWord = kWordBits / kCodes.high_bits;
     for (int k = 0; k < kElements; ++k) {
@@ -111,9 +114,20 @@ void WithCodes(DType dtype, F f) {
   }
 }
 
+// Turns codes from -128 to 127 into 0 to 255, and back.
+void FlipSigns(uint8_t* q8_block) {
+  for (int i = 2; i < 34; ++i) q8_block[i] ^= 0x80;
+}
+
 }  // namespace
 
 void PackBlock(DType dtype, const uint8_t* block, int lane, uint8_t* step) {
+  uint8_t flipped[34];
+  if (dtype == DType::kQ8_0) {
+    std::memcpy(flipped, block, sizeof(flipped));
+    FlipSigns(flipped);
+    block = flipped;
+  }
   WithCodes(dtype, [&](auto type) { step = PackCodes<type()>(block, lane, step); });
   for (const Units& units : UnitsOf(dtype)) {
     for (int i = 0; i < units.count; ++i, step += kLanes * units.bytes) {
@@ -130,6 +144,7 @@ void UnpackBlock(DType dtype, const uint8_t* step, int lane, uint8_t* block) {
       std::memcpy(block + units.from + i * units.bytes, step + lane * units.bytes, units.bytes);
     }
   }
+  if (dtype == DType::kQ8_0) FlipSigns(block);
 }
 
 }  // namespace tandem

@@ -13,8 +13,16 @@ struct Avx2 {
   struct U {
     __m256i lo, hi;
   };
+  using I = U;  // 16 whole numbers
+  // Bytes 0 and 2, and bytes 1 and 3, of each word, as 16-bit numbers: products of bytes in 16 bits
+  // would saturate.
+  struct W {
+    U even, odd;
+  };
   static constexpr int kRowTile = 6;
   static constexpr int kPanelsOfRows(int rows) { return rows == 1 ? 4 : rows == 2 ? 2 : 1; }
+  static constexpr int kFixedTile(int digits) { return digits == 1 ? 4 : 2; }
+  static constexpr int kFixedPanels(int, int) { return 1; }
 
   static V Zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
   static V Set(float x) { return {_mm256_set1_ps(x), _mm256_set1_ps(x)}; }
@@ -70,7 +78,6 @@ struct Avx2 {
   static V LoadHalves(const uint8_t* p) {
     return {_mm256_cvtph_ps(Load128(p)), _mm256_cvtph_ps(Load128(p + 16))};
   }
-  static V LoadBrains(const uint8_t* p) { return {Brains(Load128(p)), Brains(Load128(p + 16))}; }
   static V LoadBytes(const uint8_t* p) {
     const __m128i stored = Load128(p);
     return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(stored)),
@@ -81,15 +88,13 @@ struct Avx2 {
             _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p + 32))};
   }
   template <int kIndex>
+  static V Brain(U words) {
+    return {Brain<kIndex>(words.lo), Brain<kIndex>(words.hi)};
+  }
+  template <int kIndex>
   static V Code(U words) {
     return {_mm256_cvtepi32_ps(Nibble<kIndex>(words.lo)),
             _mm256_cvtepi32_ps(Nibble<kIndex>(words.hi))};
-  }
-  template <int kIndex>
-  static V CenteredCode(U words) {
-    const __m256i eight = _mm256_set1_epi32(8);
-    return {_mm256_cvtepi32_ps(_mm256_sub_epi32(Nibble<kIndex>(words.lo), eight)),
-            _mm256_cvtepi32_ps(_mm256_sub_epi32(Nibble<kIndex>(words.hi), eight))};
   }
   template <int kShift, int kBits>
   static V Field(U words) {
@@ -98,15 +103,78 @@ struct Avx2 {
             _mm256_cvtepi32_ps(_mm256_and_si256(_mm256_srli_epi32(words.hi, kShift), mask))};
   }
 
+  static W Bytes(U words) {
+    const __m256i mask = _mm256_set1_epi16(0xff);
+    return {{_mm256_and_si256(words.lo, mask), _mm256_and_si256(words.hi, mask)},
+            {_mm256_srli_epi16(words.lo, 8), _mm256_srli_epi16(words.hi, 8)}};
+  }
+  static W LowHalves(U words) {
+    const __m256i mask = _mm256_set1_epi8(15);
+    return Bytes({_mm256_and_si256(words.lo, mask), _mm256_and_si256(words.hi, mask)});
+  }
+  static W HighHalves(U words) {
+    return LowHalves({_mm256_srli_epi16(words.lo, 4), _mm256_srli_epi16(words.hi, 4)});
+  }
+  static I NoDots() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+  static I AddDots(I sum, W bytes, int32_t digits) {
+    const __m256i all = _mm256_set1_epi32(digits);
+    const __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(all, 8), 8);
+    const __m256i odd = _mm256_srai_epi16(all, 8);
+    return {AddDots(sum.lo, bytes.even.lo, even, bytes.odd.lo, odd),
+            AddDots(sum.hi, bytes.even.hi, even, bytes.odd.hi, odd)};
+  }
+  static I AddWhole(I x, int32_t y) {
+    const __m256i all = _mm256_set1_epi32(y);
+    return {_mm256_add_epi32(x.lo, all), _mm256_add_epi32(x.hi, all)};
+  }
+  template <int kShift>
+  static I JoinDigits(I high, I middle, I low, int32_t more_high, int32_t more_low) {
+    const I carry = kShift == 0 ? low : AddWhole(low, more_low);
+    const I rest = AddWhole(
+        {_mm256_srai_epi32(carry.lo, kShift), _mm256_srai_epi32(carry.hi, kShift)}, more_high);
+    return {Join<kShift>(high.lo, middle.lo, rest.lo), Join<kShift>(high.hi, middle.hi, rest.hi)};
+  }
+  static V FromWhole(I x) { return {_mm256_cvtepi32_ps(x.lo), _mm256_cvtepi32_ps(x.hi)}; }
+  static void StoreWhole(int32_t* p, V x) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_cvtps_epi32(x.lo));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 8), _mm256_cvtps_epi32(x.hi));
+  }
+
+  template <int kDigits>
+  static void StoreDigits(int32_t* to, const int32_t* whole) {
+    const __m128i bias = _mm_set1_epi32(kDigits == 1 ? 0x80 : 0x808080);
+    const __m128i four = _mm_loadu_si128(reinterpret_cast<const __m128i*>(whole));
+    const __m128i digits = _mm_xor_si128(_mm_add_epi32(four, bias), bias);
+    const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m128i words = _mm_shuffle_epi8(digits, order);
+    to[0] = _mm_cvtsi128_si32(words);
+    if constexpr (kDigits == 3) {
+      to[1] = _mm_extract_epi32(words, 1);
+      to[2] = _mm_extract_epi32(words, 2);
+    }
+  }
+
  private:
+  static __m256i AddDots(__m256i sum, __m256i a, __m256i x, __m256i b, __m256i y) {
+    return _mm256_add_epi32(sum,
+                            _mm256_add_epi32(_mm256_madd_epi16(a, x), _mm256_madd_epi16(b, y)));
+  }
+  template <int kShift>
+  static __m256i Join(__m256i high, __m256i middle, __m256i rest) {
+    const __m256i above = _mm256_add_epi32(_mm256_slli_epi32(high, 16 - kShift),
+                                           _mm256_slli_epi32(middle, 8 - kShift));
+    return _mm256_add_epi32(above, rest);
+  }
   static __m256i First(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
   }
   static __m128i Load128(const uint8_t* p) {
     return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
   }
-  static __m256 Brains(__m128i stored) {
-    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(stored), 16));
+  template <int kIndex>
+  static __m256 Brain(__m256i words) {
+    if constexpr (kIndex == 0) return _mm256_castsi256_ps(_mm256_slli_epi32(words, 16));
+    return _mm256_castsi256_ps(_mm256_and_si256(words, _mm256_set1_epi32(-65536)));
   }
   template <int kIndex>
   static __m256i Nibble(__m256i words) {

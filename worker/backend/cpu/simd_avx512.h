@@ -9,8 +9,14 @@ namespace tandem {
 struct Avx512 {
   using V = __m512;
   using U = __m512i;  // 16 words of 8 four-bit codes
+  using I = __m512i;  // 16 whole numbers
+  struct W {          // as Avx2's
+    __m512i even, odd;
+  };
   static constexpr int kRowTile = 12;
   static constexpr int kPanelsOfRows(int rows) { return rows <= 4 ? 4 : 2; }
+  static constexpr int kFixedTile(int digits) { return digits == 1 ? 12 : 4; }
+  static constexpr int kFixedPanels(int rows, int) { return rows == 1 ? 4 : 2; }
 
   static V Zero() { return _mm512_setzero_ps(); }
   static V Set(float x) { return _mm512_set1_ps(x); }
@@ -47,30 +53,64 @@ struct Avx512 {
   static V LoadHalves(const uint8_t* p) {
     return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
   }
-  static V LoadBrains(const uint8_t* p) {
-    const __m256i stored = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(stored), 16));
-  }
   static V LoadBytes(const uint8_t* p) {
     const __m128i stored = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
     return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(stored));
   }
   static U LoadWords(const uint8_t* p) { return _mm512_loadu_si512(p); }
+  template <int kIndex>
+  static V Brain(U words) {
+    if constexpr (kIndex == 0) return _mm512_castsi512_ps(_mm512_slli_epi32(words, 16));
+    return _mm512_castsi512_ps(_mm512_and_si512(words, _mm512_set1_epi32(-65536)));
+  }
   // A permute looks at the low four bits of its index only, so it is mask and conversion in one.
   template <int kIndex>
   static V Code(U words) {
     const V table = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     return _mm512_permutexvar_ps(_mm512_srli_epi32(words, 4 * kIndex), table);
   }
-  template <int kIndex>
-  static V CenteredCode(U words) {
-    const V table = _mm512_setr_ps(-8, -7, -6, -5, -4, -3, -2, -1, 0, 1, 2, 3, 4, 5, 6, 7);
-    return _mm512_permutexvar_ps(_mm512_srli_epi32(words, 4 * kIndex), table);
-  }
   template <int kShift, int kBits>
   static V Field(U words) {
     const __m512i mask = _mm512_set1_epi32((1 << kBits) - 1);
     return _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(words, kShift), mask));
+  }
+
+  static W Bytes(U words) {
+    return {_mm512_and_si512(words, _mm512_set1_epi16(0xff)), _mm512_srli_epi16(words, 8)};
+  }
+  static W LowHalves(U words) { return Bytes(_mm512_and_si512(words, _mm512_set1_epi8(15))); }
+  static W HighHalves(U words) { return LowHalves(_mm512_srli_epi16(words, 4)); }
+  static I NoDots() { return _mm512_setzero_si512(); }
+  static I AddDots(I sum, W bytes, int32_t digits) {
+    const __m512i all = _mm512_set1_epi32(digits);
+    const __m512i even = _mm512_srai_epi16(_mm512_slli_epi16(all, 8), 8);
+    const __m512i odd = _mm512_srai_epi16(all, 8);
+    return _mm512_add_epi32(sum, _mm512_add_epi32(_mm512_madd_epi16(bytes.even, even),
+                                                  _mm512_madd_epi16(bytes.odd, odd)));
+  }
+  static I AddWhole(I x, int32_t y) { return _mm512_add_epi32(x, _mm512_set1_epi32(y)); }
+  template <int kShift>
+  static I JoinDigits(I high, I middle, I low, int32_t more_high, int32_t more_low) {
+    const I above = _mm512_add_epi32(_mm512_slli_epi32(high, 16 - kShift),
+                                     _mm512_slli_epi32(middle, 8 - kShift));
+    const I carry = kShift == 0 ? low : _mm512_srai_epi32(AddWhole(low, more_low), kShift);
+    return _mm512_add_epi32(above, AddWhole(carry, more_high));
+  }
+  static V FromWhole(I x) { return _mm512_cvtepi32_ps(x); }
+  static void StoreWhole(int32_t* p, V x) { _mm512_storeu_si512(p, _mm512_cvtps_epi32(x)); }
+
+  template <int kDigits>
+  static void StoreDigits(int32_t* to, const int32_t* whole) {
+    const __m128i bias = _mm_set1_epi32(kDigits == 1 ? 0x80 : 0x808080);
+    const __m128i four = _mm_loadu_si128(reinterpret_cast<const __m128i*>(whole));
+    const __m128i digits = _mm_xor_si128(_mm_add_epi32(four, bias), bias);
+    const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m128i words = _mm_shuffle_epi8(digits, order);
+    to[0] = _mm_cvtsi128_si32(words);
+    if constexpr (kDigits == 3) {
+      to[1] = _mm_extract_epi32(words, 1);
+      to[2] = _mm_extract_epi32(words, 2);
+    }
   }
 
  private:

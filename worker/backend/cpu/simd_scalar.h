@@ -11,8 +11,15 @@ struct Scalar {
   struct U {
     uint32_t lane[16];
   };
+  using W = U;  // 16 words of four unsigned bytes, ready for AddDots
+  struct I {
+    int32_t lane[16];
+  };
   static constexpr int kRowTile = 4;                     // rows of x that are multiplied at a time
   static constexpr int kPanelsOfRows(int) { return 1; }  // with so many panels
+  // The same for inputs of 1 or 3 digits (fixed_linear.h).
+  static constexpr int kFixedTile(int) { return 4; }
+  static constexpr int kFixedPanels(int, int) { return 1; }
 
   static V Zero() { return Set(0); }
   static V Set(float x) {
@@ -81,12 +88,9 @@ struct Scalar {
     return Fold(x, [](float a, float b) { return a > b ? a : b; });
   }
 
-  // 16 stored values as float32: IEEE halves, bfloat16, int8.
+  // 16 stored values as float32: IEEE halves, int8.
   static V LoadHalves(const uint8_t* p) {
     return Each([p](int i) { return Half(Load16(p + 2 * i)); });
-  }
-  static V LoadBrains(const uint8_t* p) {
-    return Each([p](int i) { return Float(uint32_t{Load16(p + 2 * i)} << 16); });
   }
   static V LoadBytes(const uint8_t* p) {
     return Each([p](int i) { return static_cast<float>(static_cast<int8_t>(p[i])); });
@@ -96,16 +100,17 @@ struct Scalar {
     __builtin_memcpy(words.lane, p, sizeof(words.lane));
     return words;
   }
-  // The four-bit code kIndex of each word, in [0, 15]; or in [-8, 7].
+  // The low (0) or high (1) half of each word, a bfloat16.
+  template <int kIndex>
+  static V Brain(const U& words) {
+    return Each([&](int i) {
+      return Float(kIndex == 0 ? words.lane[i] << 16 : words.lane[i] & 0xffff0000u);
+    });
+  }
+  // The four-bit code kIndex of each word.
   template <int kIndex>
   static V Code(const U& words) {
     return Each([&](int i) { return static_cast<float>((words.lane[i] >> 4 * kIndex) & 15); });
-  }
-  template <int kIndex>
-  static V CenteredCode(const U& words) {
-    return Each([&](int i) {
-      return static_cast<float>(static_cast<int>((words.lane[i] >> 4 * kIndex) & 15) - 8);
-    });
   }
   // The kBits bits from bit kShift of each word on.
   template <int kShift, int kBits>
@@ -114,7 +119,76 @@ struct Scalar {
         [&](int i) { return static_cast<float>((words.lane[i] >> kShift) & ((1u << kBits) - 1)); });
   }
 
+  static W Bytes(const U& words) { return words; }
+  // The low, or the high, four bits of each byte.
+  static W LowHalves(const U& words) { return HalvesFrom(words, 0); }
+  static W HighHalves(const U& words) { return HalvesFrom(words, 4); }
+  static I NoDots() { return {}; }
+  // Adds to each lane the products of its word's bytes with the four signed bytes of `digits`.
+  static I AddDots(const I& sum, const W& bytes, int32_t digits) {
+    I out = sum;
+    for (int i = 0; i < 16; ++i) {
+      for (int b = 0; b < 32; b += 8) {
+        out.lane[i] += static_cast<int32_t>((bytes.lane[i] >> b) & 255) *
+                       static_cast<int8_t>(static_cast<uint32_t>(digits) >> b);
+      }
+    }
+    return out;
+  }
+  static I AddWhole(const I& x, int32_t y) {
+    return EachWhole([&](int i) {
+      return static_cast<int32_t>(static_cast<uint32_t>(x.lane[i]) + static_cast<uint32_t>(y));
+    });
+  }
+  // ((high * 2^16 + middle * 2^8 + low) + (more_high * 2^kShift + more_low)) / 2^kShift, rounded
+  // down; what comes between may wrap.
+  template <int kShift>
+  static I JoinDigits(const I& high, const I& middle, const I& low, int32_t more_high,
+                      int32_t more_low) {
+    return EachWhole([&](int i) {
+      return static_cast<int32_t>((static_cast<uint32_t>(high.lane[i]) << (16 - kShift)) +
+                                  (static_cast<uint32_t>(middle.lane[i]) << (8 - kShift)) +
+                                  static_cast<uint32_t>(more_high) +
+                                  static_cast<uint32_t>((low.lane[i] + more_low) >> kShift));
+    });
+  }
+  static V FromWhole(const I& x) {
+    return Each([&](int i) { return static_cast<float>(x.lane[i]); });
+  }
+  // The nearest whole numbers, ties to even, of numbers up to 2^22.
+  static void StoreWhole(int32_t* p, const V& x) {
+    constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number
+    for (int i = 0; i < 16; ++i) {
+      p[i] = static_cast<int32_t>(Bits(x.lane[i] + kRound) - Bits(kRound));
+    }
+  }
+  // Words of the lowest digits of four whole numbers, of their second ones, and so on. Digits are
+  // in [-128, 127]: with 0x80 added to each they do not borrow, and flipping that bit takes it off.
+  template <int kDigits>
+  static void StoreDigits(int32_t* to, const int32_t* whole) {
+    constexpr uint32_t kBias = kDigits == 1 ? 0x80 : 0x808080;
+    for (int d = 0; d < kDigits; ++d) {
+      uint32_t word = 0;
+      for (int i = 0; i < 4; ++i) {
+        const uint32_t digits = (static_cast<uint32_t>(whole[i]) + kBias) ^ kBias;
+        word |= (digits >> 8 * d & 255) << 8 * i;
+      }
+      to[d] = static_cast<int32_t>(word);
+    }
+  }
+
  private:
+  template <typename F>
+  static I EachWhole(F f) {
+    I out;
+    for (int i = 0; i < 16; ++i) out.lane[i] = f(i);
+    return out;
+  }
+  static U HalvesFrom(const U& words, int shift) {
+    U out;
+    for (int i = 0; i < 16; ++i) out.lane[i] = (words.lane[i] >> shift) & 0x0f0f0f0fu;
+    return out;
+  }
   template <typename F>
   static V Each(F f) {
     V out;
