@@ -37,6 +37,21 @@ std::string TokenizerDigest(const ModelAssets& assets) {
   return tokenizer == nullptr ? "" : tokenizer->digest;
 }
 
+WeightScheme SchemeOf(config::v1::Weights weights) {
+  switch (weights) {
+    case config::v1::WEIGHTS_INT8:
+      return WeightScheme::kInt8;
+    case config::v1::WEIGHTS_INT4:
+      return WeightScheme::kInt4;
+    default:
+      return WeightScheme::kStored;
+  }
+}
+
+Activations ActivationsOf(config::v1::Activations activations) {
+  return activations == config::v1::ACTIVATIONS_INT8 ? Activations::kInt8 : Activations::kFloat32;
+}
+
 }  // namespace
 
 absl::StatusOr<LoadedModel> LoadModel(const config::v1::WorkerConfig& config) {
@@ -48,14 +63,16 @@ absl::StatusOr<LoadedModel> LoadModel(const config::v1::WorkerConfig& config) {
   model.assets = files->assets();
   ASSIGN_OR_RETURN(model.max_context, ContextFor(config.engine(), files->spec()));
   ASSIGN_OR_RETURN(model.backend,
-                   MakeCpuBackend({.threads = static_cast<int>(config.engine().threads())}));
+                   MakeCpuBackend({.threads = static_cast<int>(config.engine().threads()),
+                                   .activations = ActivationsOf(config.model().activations())}));
 
   const ModelSpec& spec = files->spec();
-  KvLayout layout = model.backend->KvGeometry(spec.layers, spec.kv_heads, spec.head_dim);
+  const WeightScheme scheme = SchemeOf(config.model().weights());
+  KvLayout layout = KvGeometryOf(spec, *model.backend, scheme);
   LogInfo("reading the digest of the weights");
   layout.weights_digest = files->WeightsDigest();
   layout.tokenizer_digest = TokenizerDigest(model.assets);
-  Decoder::Options options;
+  Decoder::Options options{.weights = scheme};
   ASSIGN_OR_RETURN(options.kv_blocks, BlocksFor(config.kv(), layout));
   options.max_rows = static_cast<int32_t>(config.engine().max_batch_tokens());
   options.max_logit_rows =

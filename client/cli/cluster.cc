@@ -136,7 +136,13 @@ absl::Status Cluster::Start() {
         absl::StrCat("role=", role), absl::StrCat("model.path=", options_.model),
         "server.listen=127.0.0.1:0", "kv.transfer_listen=127.0.0.1:0",
         "observability.listen=127.0.0.1:0"};
-    if (!options_.name.empty()) settings.push_back(absl::StrCat("model.name=", options_.name));
+    const std::pair<const char*, std::string> more[] = {
+        {"model.name", options_.name},
+        {"model.weights", options_.weights},
+        {"model.activations", options_.activations}};
+    for (const auto& [path, value] : more) {
+      if (!value.empty()) settings.push_back(absl::StrCat(path, "=", value));
+    }
     RETURN_IF_ERROR(Launch(role, settings));
   }
   RETURN_IF_ERROR(AwaitReadyFiles());

@@ -22,6 +22,8 @@ class Cluster {
   struct Options {
     std::string model;                      // a Hugging Face folder or a GGUF file
     std::string name;                       // empty: from the model's path
+    std::string weights;                    // stored, int8 or int4; empty: the workers' default
+    std::string activations;                // float32 or int8; empty: the workers' default
     bool split = true;                      // a prefill and a decode worker, or one for both
     std::string listen = "127.0.0.1:9000";  // the router's
     std::string metrics = "127.0.0.1:0";    // the router's

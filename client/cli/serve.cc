@@ -84,6 +84,10 @@ int RunServe(Arguments args) {
   Flags flags;
   flags.Text("model", "M", "a Hugging Face folder or a GGUF file", &options.model);
   flags.Text("name", "N", "what clients call it; default: from the path", &options.name);
+  flags.Text("weights", "W", "stored (the default), int8 or int4: quantised on load",
+             &options.weights);
+  flags.Text("activations", "A", "float32 (the default) or int8: rounds what they multiply",
+             &options.activations);
   flags.Switch("split", "a prefill and a decode worker (the default)", &split);
   flags.Switch("unified", "one worker for both", &unified);
   flags.Text("listen", "HOST:PORT", "default 127.0.0.1:9000; port 0 lets the system choose",

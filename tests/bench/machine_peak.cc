@@ -41,6 +41,19 @@ __attribute__((target("avx2,fma"), noinline)) float Fma256() {
   return _mm256_cvtss_f32(sums[0]);
 }
 
+__attribute__((target("avx512f,avx512vnni"), noinline)) int Dot512() {
+  __m512i sums[kChains];
+  for (int i = 0; i < kChains; ++i) sums[i] = _mm512_set1_epi32(i);
+  const __m512i a = _mm512_set1_epi8(3), b = _mm512_set1_epi8(-5);
+  for (int64_t round = 0; round < kRounds; ++round) {
+    for (__m512i& sum : sums) sum = _mm512_dpbusd_epi32(sum, a, b);
+  }
+  for (int i = 1; i < kChains; ++i) sums[0] = _mm512_add_epi32(sums[0], sums[i]);
+  alignas(64) int lanes[16];
+  _mm512_store_si512(lanes, sums[0]);
+  return lanes[0];
+}
+
 __attribute__((target("avx2"), noinline)) uint64_t Read(const uint8_t* data, size_t bytes) {
   __m256i sums[4] = {};
   for (size_t at = 0; at < bytes; at += 128) {
@@ -89,6 +102,10 @@ MachinePeak MeasurePeak(int threads) {
   MachinePeak peak;
   peak.flop_per_s =
       Rate(threads, flop, [&](int) { sink += static_cast<uint64_t>(wide ? Fma512() : Fma256()); });
+  if (__builtin_cpu_supports("avx512vnni")) {
+    peak.int8_op_per_s = Rate(threads, 2.0 * 64 * kChains * kRounds,
+                              [&](int) { sink += static_cast<uint64_t>(Dot512()); });
+  }
   constexpr size_t kBytes = size_t{256} << 20;  // of each thread; far more than a cache
   auto pages = HugePages::Map(kBytes * threads);
   if (!pages.ok()) return peak;

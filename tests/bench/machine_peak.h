@@ -3,8 +3,9 @@
 namespace tandem {
 
 struct MachinePeak {
-  double flop_per_s = 0;   // float32 multiply-adds, the widest vectors this CPU has
-  double bytes_per_s = 0;  // read from memory, in 2 MiB pages
+  double flop_per_s = 0;     // float32 multiply-adds, the widest vectors this CPU has
+  double int8_op_per_s = 0;  // products and sums of bytes by vpdpbusd; 0 where a CPU lacks it
+  double bytes_per_s = 0;    // read from memory, in 2 MiB pages
 };
 
 // Measures for about a second; the best of several short tries, so that neighbours count little.

@@ -7,6 +7,7 @@
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
+#include "worker/backend/cpu/thread_pool.h"
 #include "worker/model/rope.h"
 
 namespace tandem {
@@ -26,38 +27,55 @@ absl::StatusOr<std::vector<WeightView>> FindAll(FindWeight find,
 // Packs weights of one layer by name; the first error stays and ends the rest.
 class Packer {
  public:
-  Packer(FindWeight find, Backend* backend, int layer)
-      : find_(find), backend_(backend), layer_(layer) {}
+  Packer(FindWeight find, Backend* backend, WeightScheme scheme, int layer)
+      : find_(find), backend_(backend), scheme_(scheme), layer_(layer) {}
 
   std::unique_ptr<Matrix> PackMatrix(std::initializer_list<absl::string_view> names) {
-    return Pack<Matrix>(names, &Backend::PackMatrix);
+    return Keep<Matrix>([&]() -> absl::StatusOr<std::unique_ptr<Matrix>> {
+      ASSIGN_OR_RETURN(std::vector<WeightView> views, FindAll(find_, names, layer_));
+      std::vector<QuantizedWeight> quantized;  // what `views` then point into
+      for (size_t i = 0; i < views.size(); ++i) {
+        const DType to = TypeUnder(scheme_, names.begin()[i], views[i]);
+        if (to == views[i].dtype) continue;
+        ASSIGN_OR_RETURN(QuantizedWeight weight, Quantize(views[i], to, AvailableCores()));
+        quantized.push_back(std::move(weight));
+        views[i] = quantized.back().view;
+      }
+      return backend_->PackMatrix(views);
+    });
   }
   std::unique_ptr<Vector> PackVector(std::initializer_list<absl::string_view> names) {
-    return Pack<Vector>(names, &Backend::PackVector);
+    return Keep<Vector>([&]() -> absl::StatusOr<std::unique_ptr<Vector>> {
+      ASSIGN_OR_RETURN(const std::vector<WeightView> views, FindAll(find_, names, layer_));
+      return backend_->PackVector(views);
+    });
   }
   const absl::Status& status() const { return status_; }
 
  private:
-  template <typename T>
-  std::unique_ptr<T> Pack(
-      std::initializer_list<absl::string_view> names,
-      absl::StatusOr<std::unique_ptr<T>> (Backend::*pack)(absl::Span<const WeightView>)) {
+  template <typename T, typename Pack>
+  std::unique_ptr<T> Keep(Pack pack) {
     if (!status_.ok()) return nullptr;
-    const absl::StatusOr<std::vector<WeightView>> views = FindAll(find_, names, layer_);
-    status_ = views.status();
-    if (!status_.ok()) return nullptr;
-    absl::StatusOr<std::unique_ptr<T>> packed = (backend_->*pack)(*views);
+    absl::StatusOr<std::unique_ptr<T>> packed = pack();
     status_ = packed.status();
     return status_.ok() ? *std::move(packed) : nullptr;
   }
 
   const FindWeight find_;
   Backend* const backend_;
+  const WeightScheme scheme_;
   const int layer_;
   absl::Status status_;
 };
 
 }  // namespace
+
+KvLayout KvGeometryOf(const ModelSpec& spec, const Backend& backend, WeightScheme weights) {
+  KvLayout layout = backend.KvGeometry(spec.layers, spec.kv_heads, spec.head_dim);
+  if (weights != WeightScheme::kStored)
+    absl::StrAppend(&layout.numerics_class, "/", NameOf(weights));
+  return layout;
+}
 
 Decoder::Decoder(const ModelSpec& spec, Backend* backend, const Options& options)
     : spec_(spec),
@@ -88,7 +106,7 @@ absl::StatusOr<std::unique_ptr<Decoder>> Decoder::Load(const ModelFiles& files, 
 }
 
 absl::Status Decoder::LoadWeights(FindWeight find) {
-  Packer packer(find, backend_, kNoLayer);
+  Packer packer(find, backend_, options_.weights, kNoLayer);
   embed_ = packer.PackMatrix({"embed"});
   if (!spec_.tied_embeddings) lm_head_ = packer.PackMatrix({"lm_head"});
   final_norm_ = packer.PackVector({"final_norm"});
@@ -102,7 +120,7 @@ absl::Status Decoder::LoadWeights(FindWeight find) {
 }
 
 absl::StatusOr<Decoder::Layer> Decoder::LoadLayer(FindWeight find, int index) {
-  Packer packer(find, backend_, index);
+  Packer packer(find, backend_, options_.weights, index);
   Layer layer;
   layer.attn_norm = packer.PackVector({"attn_norm"});
   layer.qkv = packer.PackMatrix({"q", "k", "v"});
@@ -150,7 +168,7 @@ absl::Status Decoder::AllocateBuffers() {
 }
 
 absl::Status Decoder::AllocateKv() {
-  KvLayout layout = backend_->KvGeometry(spec_.layers, spec_.kv_heads, spec_.head_dim);
+  KvLayout layout = KvGeometryOf(spec_, *backend_, options_.weights);
   layout.kv_abi = options_.kv_abi;
   layout.weights_digest = options_.weights_digest;
   layout.tokenizer_digest = options_.tokenizer_digest;

@@ -9,6 +9,7 @@
 #include "worker/backend/backend.h"
 #include "worker/model/model.h"
 #include "worker/model/model_files.h"
+#include "worker/model/quantize.h"
 #include "worker/model/spec.h"
 #include "worker/model/weight_view.h"
 
@@ -17,6 +18,10 @@ namespace tandem {
 // A weight by its name in families.cc ("embed", "q", ...); layer -1 for those that no layer owns.
 // A tied lm_head is the embedding.
 using FindWeight = absl::FunctionRef<absl::StatusOr<WeightView>(absl::string_view name, int layer)>;
+
+// The geometry of the KV cache that a decoder of `spec` has: `weights` is part of its numerics
+// class.
+KvLayout KvGeometryOf(const ModelSpec& spec, const Backend& backend, WeightScheme weights);
 
 // A pre-norm transformer: one forward pass over any spec of families.h. q, k and v are one matrix,
 // gate and up another; a tied embedding is packed once.
@@ -32,6 +37,7 @@ class Decoder final : public Model {
     uint32_t kv_blocks = 0;       // > 0
     int32_t max_rows = 512;       // rows of a batch, 1 or more
     int32_t max_logit_rows = 64;  // rows of a batch whose logits are wanted, 1 or more
+    WeightScheme weights = WeightScheme::kStored;
     // What kv()->layout() says beside its geometry: digests, kv_abi.
     std::string kv_abi, weights_digest, tokenizer_digest;
   };

@@ -3,10 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <deque>
 #include <memory>
 #include <numeric>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
+#include "base/status.h"
 #include "tests/support/random_model.h"
 #include "tests/support/status_matchers.h"
 #include "tests/worker/backend/backends.h"
@@ -198,6 +201,43 @@ TEST_P(DecoderTest, AMissingWeightEndsLoading) {
 
 INSTANTIATE_TEST_SUITE_P(Backends, ChunkTest, ::testing::Bool(),
                          [](const auto& info) { return info.param ? "reference" : "cpu"; });
+
+// Loading with a scheme gives the bits of a file that holds the quantised weights, and another
+// numerics class; weights without whole groups (48 or 72 inputs) stay as they are.
+TEST_P(DecoderTest, WeightsAreQuantisedOnLoad) {
+  ModelSpec spec = RandomModel::SmallSpec();
+  spec.dim = 64;
+  const RandomModel model(spec);
+  for (const WeightScheme scheme : {WeightScheme::kInt8, WeightScheme::kInt4}) {
+    std::deque<QuantizedWeight> kept;
+    const auto stored = [&](absl::string_view name, int layer) { return model.Find(name, layer); };
+    const auto quantised = [&](absl::string_view name, int layer) -> absl::StatusOr<WeightView> {
+      ASSIGN_OR_RETURN(const WeightView view, model.Find(name, layer));
+      const DType to = TypeUnder(scheme, name, view);
+      if (view.rows == 1 || to == view.dtype) return view;
+      ASSIGN_OR_RETURN(QuantizedWeight weight, Quantize(view, to));
+      return kept.emplace_back(std::move(weight)).view;
+    };
+    std::vector<std::vector<float>> answers;
+    for (const WeightScheme on_load : {WeightScheme::kStored, scheme}) {
+      const Decoder::Options options{.kv_blocks = 1, .max_rows = 64, .weights = on_load};
+      ASSERT_OK_AND_ASSIGN(const std::unique_ptr<Decoder> decoder,
+                           on_load == WeightScheme::kStored
+                               ? Decoder::Load(spec, quantised, backend_.get(), options)
+                               : Decoder::Load(spec, stored, backend_.get(), options));
+      Sequence sequence(decoder.get(), Blocks({0}));
+      ASSERT_OK_AND_ASSIGN(std::vector<float> logits, sequence.Feed(Tokens(5)));
+      answers.push_back(std::move(logits));
+      EXPECT_EQ(decoder->kv()->layout().numerics_class,
+                on_load == WeightScheme::kStored
+                    ? backend_->numerics_class()
+                    : absl::StrCat(backend_->numerics_class(), "/", NameOf(scheme)));
+    }
+    EXPECT_EQ(answers[0], answers[1]) << NameOf(scheme);
+    EXPECT_FALSE(kept.empty());
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Backends, DecoderTest, ::testing::Bool(),
                          [](const auto& info) { return info.param ? "reference" : "cpu"; });
 
