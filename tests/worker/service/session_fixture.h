@@ -130,6 +130,7 @@ struct TestRouter {
   std::optional<worker::v1::SessionResponse> Next(worker::v1::SessionResponse::MessageCase kind) {
     worker::v1::SessionResponse response;
     while (stream->Read(&response)) {
+      if (response.has_step()) last_step = response.step().step_number();
       if (response.message_case() == kind) return response;
     }
     return std::nullopt;
@@ -157,6 +158,7 @@ struct TestRouter {
   std::unique_ptr<grpc::ClientReaderWriter<worker::v1::SessionRequest, worker::v1::SessionResponse>>
       stream;
   bool finished = false;
+  uint64_t last_step = 0;  // the number of the newest step that was read, also by Next
 };
 
 }  // namespace tandem
