@@ -28,4 +28,10 @@ struct ChannelOptions {
 absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& target,
                                                            const ChannelOptions& options);
 
+// gRPC's callbacks run on threads of its own, which end with the last channel or server that used
+// them. The library lets whoever drops that last one join them and free their queue, even where it
+// is one of these threads that does so, at the end of a callback: it then goes on in freed memory.
+// After this call they live as long as the process. MakeChannel and GrpcServer::Start call it.
+void KeepCallbackThreads();
+
 }  // namespace tandem

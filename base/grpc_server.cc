@@ -9,6 +9,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "base/grpc_channel.h"
 #include "base/status.h"
 #include "base/tls.h"
 #include "grpc/health/v1/health.pb.h"
@@ -75,6 +76,7 @@ absl::StatusOr<std::unique_ptr<GrpcServer>> GrpcServer::Start(
   const bool loopback = IsLoopback(address->host);
   ASSIGN_OR_RETURN(const std::shared_ptr<grpc::ServerCredentials> credentials,
                    Credentials(config, loopback));
+  KeepCallbackThreads();
   grpc::EnableDefaultHealthCheckService(true);
   grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   // gRPC serves health without a descriptor; naming ours puts it where reflection looks.

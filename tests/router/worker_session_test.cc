@@ -6,6 +6,7 @@
 #include <memory>
 #include <thread>
 
+#include "base/grpc_channel.h"
 #include "tests/support/fake_worker.h"
 
 namespace tandem {
@@ -16,7 +17,7 @@ class WorkerSessionTest : public testing::Test {
   std::shared_ptr<WorkerSession> MakeSession() {
     WorkerSession::Options options;
     options.address = worker_.address();
-    options.channel = grpc::CreateChannel(worker_.address(), grpc::InsecureChannelCredentials());
+    options.channel = *MakeChannel(worker_.address(), {});
     options.on_change = [this] { ++changes_; };
     return std::make_shared<WorkerSession>(std::move(options));
   }
