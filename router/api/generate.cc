@@ -145,8 +145,7 @@ std::shared_ptr<Relay> StartGenerate(const ApiContext& api, const iv1::GenerateR
   return relay;
 }
 
-void EndGenerate(const ApiContext& api, const Relay& relay, AnswerMode mode) {
-  api.calls->Remove(&relay);
+void CountGenerate(const ApiContext& api, const Relay& relay, AnswerMode mode) {
   CountRequest(*api.metrics, mode == AnswerMode::kStream ? "Generate" : "GenerateOnce",
                relay.Outcome());
 }

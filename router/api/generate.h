@@ -37,7 +37,7 @@ std::shared_ptr<Relay> StartGenerate(const ApiContext& api,
                                      const inference::v1::GenerateRequest& request,
                                      absl::Time deadline, AnswerMode mode);
 
-// When the client has been answered, or is gone: the request no longer counts as running.
-void EndGenerate(const ApiContext& api, const Relay& relay, AnswerMode mode);
+// Counts a request that has ended.
+void CountGenerate(const ApiContext& api, const Relay& relay, AnswerMode mode);
 
 }  // namespace tandem

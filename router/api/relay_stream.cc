@@ -46,10 +46,12 @@ class Client : public RelayReader, public std::enable_shared_from_this<Client> {
       context_ = nullptr;
     }
     relay_->SetReader(nullptr);
-    EndGenerate(api_, *relay_, mode_);
+    api_.calls->Remove(relay_.get());
   }
   Relay* relay() { return relay_.get(); }
-  grpc::Status StatusOf(const absl::Status& status) const {
+  // Once, right before the client can see its call's end: a scrape after that has counted it.
+  grpc::Status End(const absl::Status& status) const {
+    CountGenerate(api_, *relay_, mode_);
     return ToClient(status, relay_->request_id());
   }
 
@@ -92,8 +94,8 @@ class RelayStream final : public grpc::ServerWriteReactor<iv1::GenerateResponse>
     reply_ = std::move(chunk.message);
     if (!chunk.end) return StartWrite(&reply_);
     // busy_ stays set: nothing may follow.
-    if (!chunk.has_message) return Finish(StatusOf(*chunk.end));
-    StartWriteAndFinish(&reply_, grpc::WriteOptions(), StatusOf(*chunk.end));
+    if (!chunk.has_message) return Finish(End(*chunk.end));
+    StartWriteAndFinish(&reply_, grpc::WriteOptions(), End(*chunk.end));
   }
 
   bool Acquire() {
@@ -124,7 +126,7 @@ class RelayOnce final : public grpc::ServerUnaryReactor, public Client {
     std::optional<Relay::Chunk> chunk = relay()->Take(/*whole=*/true);  // once, by one thread
     if (!chunk) return;
     if (chunk->end->ok()) *response_ = std::move(chunk->message);
-    Finish(StatusOf(*chunk->end));
+    Finish(End(*chunk->end));
   }
   void OnCancel() override { Cancelled(); }
   void OnDone() override { Done(); }
