@@ -124,15 +124,18 @@ void PackFixed(const float* x, int64_t stride, int rows, int64_t cols, int digit
   PackFixedTile<S, 3>(x, stride, rows, cols, zero, tile);
 }
 
-// The panels of one type (panel_formats.h): words of codes of four inputs, scales, offsets.
+// The panels of one type (panel_formats.h): words of codes of four inputs, scales, offsets. A row
+// of words of one panel of a group is followed by those of the others.
+inline constexpr int kFixedRowBytes = 64 * kGroupPanels;
+
 template <typename S>
 struct FixedQ8 {
   static constexpr DType kType = DType::kQ8_0;
   static constexpr int kStepBytes = 544, kScales = 512;
   static constexpr bool kOffsets = false;
   template <int kIndex>
-  static typename S::W Word(const uint8_t* step) {
-    return S::Bytes(S::LoadWords(step + 64 * kIndex));
+  static typename S::W Word(const uint8_t* rows) {
+    return S::Bytes(S::LoadWords(rows + kFixedRowBytes * kIndex));
   }
 };
 
@@ -142,9 +145,21 @@ struct FixedQ4 {
   static constexpr int kStepBytes = kWithOffsets ? 320 : 288, kScales = 256;
   static constexpr bool kOffsets = kWithOffsets;
   template <int kIndex>
-  static typename S::W Word(const uint8_t* step) {
-    const typename S::U words = S::LoadWords(step + 64 * (kIndex / 2));
+  static typename S::W Word(const uint8_t* rows) {
+    const typename S::U words = S::LoadWords(rows + kFixedRowBytes * (kIndex / 2));
     return kIndex % 2 == 0 ? S::LowHalves(words) : S::HighHalves(words);
+  }
+};
+
+// Neighbouring panels of a group, at one step.
+struct FixedStep {
+  const uint8_t* group;
+  int64_t panel;  // the first, in the group
+
+  const uint8_t* Rows(int r) const { return group + 64 * (panel + r); }
+  // Of 16 halves a panel, behind `offset` bytes of each.
+  const uint8_t* Halves(int r, int offset) const {
+    return group + offset * kGroupPanels + 32 * (panel + r);
   }
 };
 
@@ -186,23 +201,20 @@ struct FixedLinear {
     const auto* group = reinterpret_cast<const FixedGroup<M, kDigits>*>(
         static_cast<const uint8_t*>(args.fixed_tiles) +
         row * (args.cols / kFixedInputs) * static_cast<int64_t>(sizeof(FixedGroup<1, kDigits>)));
-    const Panels<Format, R> panels = PanelsAt<Format, R>(args, panel);
+    const int64_t in_group = R == kGroupPanels ? 0 : panel % kGroupPanels;
+    FixedStep step{args.panels + (panel - in_group) * args.panel_bytes, in_group};
     Sums<S, M, R> sums;
     sums.Clear();
-    int64_t offset = 0;
-    for (int64_t k = 0; k < args.cols; k += kFixedInputs, ++group, offset += panels.stride) {
-      if constexpr (M == 1) {
-        const uint8_t* const ahead = panels.Step(0, offset) + kPrefetchBytes;
-        for (int at = 0; at < R * Format::kStepBytes; at += 64) __builtin_prefetch(ahead + at);
-      }
-      AddGroup<M, R>(panels, offset, *group, sums);
+    for (int64_t k = 0; k < args.cols; k += kFixedInputs) {
+      AddGroup<M, R>(step, *group, sums);
+      step.group += kGroupPanels * Format::kStepBytes;
+      ++group;
     }
     Finish<S, M, R>(args, panel, row, rows, sums);
   }
 
   template <int M, int R>
-  static inline __attribute__((always_inline)) void AddGroup(const Panels<Format, R>& panels,
-                                                             int64_t offset,
+  static inline __attribute__((always_inline)) void AddGroup(const FixedStep& step,
                                                              const FixedGroup<M, kDigits>& group,
                                                              Sums<S, M, R>& sums) {
     typename S::I dots[M][R][kDigits];
@@ -211,15 +223,14 @@ struct FixedLinear {
         for (int d = 0; d < kDigits; ++d) dots[m][r][d] = S::NoDots();
       }
     }
-    AddWords<M, R>(panels, offset, group, dots);
+    AddWords<M, R>(step, group, dots);
     for (int r = 0; r < R; ++r) {
-      const uint8_t* const scales = panels.Step(r, offset) + Format::kScales;
-      const typename S::V scale = S::LoadHalves(scales);
+      const typename S::V scale = S::LoadHalves(step.Halves(r, Format::kScales));
       for (int m = 0; m < M; ++m) {
         const typename S::V sum = S::FromWhole(Join(dots[m][r], group, m));
         sums.sum[m][r] = S::Fma(S::Mul(scale, S::Set(group.scale[m])), sum, sums.sum[m][r]);
         if constexpr (Format::kOffsets) {
-          const typename S::V offsets = S::LoadHalves(scales + 32);
+          const typename S::V offsets = S::LoadHalves(step.Halves(r, Format::kScales + 32));
           sums.sum[m][r] = S::Fma(offsets, S::Set(group.total[m]), sums.sum[m][r]);
         }
       }
@@ -227,14 +238,13 @@ struct FixedLinear {
   }
 
   template <int M, int R, int kWord = 0>
-  static inline __attribute__((always_inline)) void AddWords(const Panels<Format, R>& panels,
-                                                             int64_t offset,
+  static inline __attribute__((always_inline)) void AddWords(const FixedStep& step,
                                                              const FixedGroup<M, kDigits>& group,
                                                              typename S::I (&dots)[M][R][kDigits]) {
     if constexpr (kWord < kFixedWords) {
       typename S::W bytes[R];
       for (int r = 0; r < R; ++r) {
-        bytes[r] = Format::template Word<kWord>(panels.Step(r, offset));
+        bytes[r] = Format::template Word<kWord>(step.Rows(r));
       }
       for (int m = 0; m < M; ++m) {
         for (int d = 0; d < kDigits; ++d) {
@@ -243,7 +253,7 @@ struct FixedLinear {
           }
         }
       }
-      AddWords<M, R, kWord + 1>(panels, offset, group, dots);
+      AddWords<M, R, kWord + 1>(step, group, dots);
     }
   }
 
@@ -258,8 +268,6 @@ struct FixedLinear {
                                             group.more_low[m]);
     }
   }
-
-  static constexpr int kPrefetchBytes = 12288;  // what a core reads while memory answers, and more
 };
 
 template <typename S, typename Format>

@@ -15,9 +15,9 @@
 namespace tandem {
 namespace {
 
-// Where one row lies: lane `lane` of the steps that start at `first`, `stride` bytes apart.
+// Where one row lies: lane `lane` of the steps that start with `step`, `stride` bytes apart.
 struct RowPlace {
-  uint8_t* first;
+  BlockStep step;
   size_t stride;
   int lane;
 };
@@ -36,13 +36,24 @@ DType PackedTypeOf(const WeightView& part) {
   return part.dtype == DType::kBF16 && part.cols % 2 != 0 ? DType::kF32 : part.dtype;
 }
 
+// Whole-number types alternate row by row, in groups that are always full; others step by step.
 RowPlace PlaceOf(const PackedMatrix::Segment& segment, int64_t row) {
   const int64_t panel = row / kLanes;
   const int64_t in_group = panel % kGroupPanels, group = panel - in_group;
-  const int64_t width = std::min<int64_t>(kGroupPanels, segment.panels - group);
+  const int lane = static_cast<int>(row % kLanes);
   const size_t step_bytes = StepOf(segment.dtype).bytes;
-  return {segment.data + group * segment.panel_bytes + in_group * step_bytes, width * step_bytes,
-          static_cast<int>(row % kLanes)};
+  uint8_t* const first = segment.data + group * segment.panel_bytes;
+  if (IsFixed(segment.dtype)) {
+    return {{first, static_cast<int>(in_group), kGroupPanels}, kGroupPanels * step_bytes, lane};
+  }
+  const int64_t width = std::min<int64_t>(kGroupPanels, segment.panels - group);
+  return {{first + in_group * step_bytes}, width * step_bytes, lane};
+}
+
+// Panels that memory is needed for.
+int64_t PanelsHeld(const PackedMatrix::Segment& segment) {
+  if (!IsFixed(segment.dtype)) return segment.panels;
+  return (segment.panels + kGroupPanels - 1) / kGroupPanels * kGroupPanels;
 }
 
 // Copies element k of 16 rows to step k, for all k. Whole panels, so that each cache line is
@@ -50,7 +61,7 @@ RowPlace PlaceOf(const PackedMatrix::Segment& segment, int64_t row) {
 template <typename T, typename Convert>
 void PackElements(const uint8_t* const* rows, int lanes, int64_t count, const RowPlace& place,
                   Convert convert) {
-  uint8_t* step = place.first;
+  uint8_t* step = place.step.first;
   for (int64_t k = 0; k < count; ++k, step += place.stride) {
     decltype(convert(T{})) lane[kLanes] = {};
     for (int i = 0; i < lanes; ++i) {
@@ -62,14 +73,14 @@ void PackElements(const uint8_t* const* rows, int lanes, int64_t count, const Ro
   }
 }
 
-void PackBlocks(DType dtype, const uint8_t* const* rows, int lanes, int64_t cols,
-                const RowPlace& place) {
+void PackBlockRows(DType dtype, const uint8_t* const* rows, int lanes, int64_t cols,
+                   RowPlace place) {
   const DTypeInfo info = InfoOf(dtype);
-  uint8_t* step = place.first;
-  for (int64_t block = 0; block < cols / info.block_elements; ++block, step += place.stride) {
-    for (int i = 0; i < lanes; ++i) {
-      PackBlock(dtype, rows[i] + block * info.block_bytes, i, step);
-    }
+  const uint8_t* blocks[kLanes];
+  std::copy_n(rows, lanes, blocks);
+  for (int64_t k = 0; k < cols; k += info.block_elements, place.step.first += place.stride) {
+    PackBlocks(dtype, blocks, lanes, place.step);
+    for (int i = 0; i < lanes; ++i) blocks[i] += info.block_bytes;
   }
 }
 
@@ -87,7 +98,7 @@ void PackPanel(DType from, const uint8_t* const* rows, int lanes, int64_t cols,
       return PackElements<uint16_t>(rows, lanes, cols, place,
                                     [](uint16_t element) { return uint32_t{element} << 16; });
     default:
-      return PackBlocks(from, rows, lanes, cols, place);
+      return PackBlockRows(from, rows, lanes, cols, place);
   }
 }
 
@@ -107,7 +118,7 @@ absl::StatusOr<std::unique_ptr<PackedMatrix>> PackedMatrix::Pack(absl::Span<cons
     segment.rows = static_cast<int64_t>(rows.size());
     segment.panels = (segment.rows + kLanes - 1) / kLanes;
     segment.panel_bytes = kLanes * BytesFor(segment.dtype, matrix->cols());
-    ASSIGN_OR_RETURN(segment.data, arena->Allocate(segment.panels * segment.panel_bytes));
+    ASSIGN_OR_RETURN(segment.data, arena->Allocate(PanelsHeld(segment) * segment.panel_bytes));
     for_each(segment.panels, [&](int64_t panel) {
       const int64_t first = panel * kLanes;
       const int lanes = static_cast<int>(std::min<int64_t>(kLanes, segment.rows - first));
@@ -121,7 +132,7 @@ absl::StatusOr<std::unique_ptr<PackedMatrix>> PackedMatrix::Pack(absl::Span<cons
 
 size_t PackedMatrix::bytes() const {
   size_t bytes = 0;
-  for (const Segment& segment : segments_) bytes += segment.panels * segment.panel_bytes;
+  for (const Segment& segment : segments_) bytes += PanelsHeld(segment) * segment.panel_bytes;
   return bytes;
 }
 
@@ -129,16 +140,15 @@ void PackedMatrix::UnpackRow(int64_t row, float* out) const {
   const auto above = std::find_if(segments_.begin(), segments_.end(),
                                   [row](const Segment& s) { return row < s.first_row + s.rows; });
   const Segment& segment = *above;
-  const RowPlace place = PlaceOf(segment, row - segment.first_row);
+  RowPlace place = PlaceOf(segment, row - segment.first_row);
   const Step step = StepOf(segment.dtype);
   const int32_t lane_bytes = step.bytes / kLanes;
-  const uint8_t* from = place.first;
   uint8_t block[kBlockBytesMax] = {};
-  for (int64_t k = 0; k < cols(); k += step.inputs, from += place.stride) {
+  for (int64_t k = 0; k < cols(); k += step.inputs, place.step.first += place.stride) {
     if (IsQuantized(segment.dtype)) {
-      UnpackBlock(segment.dtype, from, place.lane, block);
+      UnpackBlock(segment.dtype, place.step, place.lane, block);
     } else {
-      std::memcpy(block, from + place.lane * lane_bytes, lane_bytes);
+      std::memcpy(block, place.step.first + place.lane * lane_bytes, lane_bytes);
     }
     Dequantize(segment.dtype, block, {out + k, static_cast<size_t>(step.inputs)});
   }

@@ -18,6 +18,9 @@
 //   Q6_K         32 rows of 16 words of the low 4 bits of 8 codes, 16 rows of 16 words of the high
 //                2 bits of 16 codes, 16 rows of 16 scales (int8), then 16 of d
 // The steps of the kGroupPanels panels of a group alternate; the last group may have fewer panels.
+// Of Q8_0, Q4_0 and Q4_1 each row of a step does (of 16 words, scales or offsets), and every group
+// is full, so that rows of words are whole cache lines and a group is read from front to back: the
+// processor's own prefetching then keeps up with memory.
 // packed_matrix.cc writes it. fixed_linear.h reads Q8_0, Q4_0 and Q4_1; of the others, a format
 // opens a step, opens each group of kGroup inputs in it, and gives the 16 weights of one input of
 // the group.
