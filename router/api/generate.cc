@@ -51,6 +51,7 @@ absl::StatusOr<std::vector<Deltas>> MakeDeltas(const Job& job) {
   const iv1::StoppingParams& stopping = job.request.stopping();
   Deltas::Options options;
   options.stops.assign(stopping.stop().begin(), stopping.stop().end());
+  options.min_tokens = stopping.min_tokens();
   options.include_stop = stopping.include_stop();
   options.skip_special = !response.has_skip_special_tokens() || response.skip_special_tokens();
   options.no_text = response.no_text();

@@ -148,7 +148,11 @@ absl::Status Relay::Apply(LegKind kind, const wv1::SequenceStep& step) {
     kv_bytes_ = step.handoff().kv_bytes();
     from.over = true;
   }
-  if (step.has_finish() && kind == LegKind::kDecode) from.over = outputs_.size() == 1;
+  // A prefill worker's output that ends of itself is still handed over; one that is cut off is not.
+  const bool cut_off = step.finish().reason() == iv1::FINISH_REASON_TIME_LIMIT;
+  if (step.has_finish() && (kind == LegKind::kDecode || cut_off)) {
+    from.over = outputs_.size() == 1;
+  }
   RETURN_IF_ERROR(TakePromptLogprobs(kind, step));
   if (output.ended) return absl::OkStatus();  // past a stop string, or repeated
   RETURN_IF_ERROR(output.line.Add(step));
@@ -160,6 +164,10 @@ absl::Status Relay::Apply(LegKind kind, const wv1::SequenceStep& step) {
 absl::Status Relay::TakePromptLogprobs(LegKind kind, const wv1::SequenceStep& step) {
   if (start_ready_ || (split_ && kind != LegKind::kPrefill)) return absl::OkStatus();
   auto* all = plan_.start.mutable_prompt_logprobs();
+  if (step.has_finish() && !leg(kind).reported) {  // cut off before its first token
+    start_ready_ = true;
+    return absl::OkStatus();
+  }
   if (all->empty() && step.prompt_logprobs_size() > 0 && step.prompt_logprobs(0).has_token()) {
     all->Add();  // the first token follows nothing
   }

@@ -163,12 +163,17 @@ bool IsRequestId(const std::string& id) {
 
 absl::Status CheckTokenIds(const iv1::GenerateRequest& request, uint32_t vocabulary) {
   Violations v;
-  const auto& ids = request.stopping().stop_token_ids();
-  for (int i = 0; i < ids.size(); ++i) {
-    v.Check(
-        ids[i] >= 0 && static_cast<uint32_t>(ids[i]) < vocabulary,
-        absl::StrCat("stopping.stop_token_ids[", i, "]"),
-        absl::StrCat("token id ", ids[i], " is outside of the vocabulary, 0 to ", vocabulary - 1));
+  const auto check = [&](absl::string_view field, int64_t key, int32_t id) {
+    v.Check(id >= 0 && static_cast<uint32_t>(id) < vocabulary,
+            absl::StrCat(field, "[", key, "]"),
+            absl::StrCat("token id ", id, " is outside of the vocabulary, 0 to ", vocabulary - 1));
+  };
+  const auto& stops = request.stopping().stop_token_ids();
+  for (int i = 0; i < stops.size(); ++i) check("stopping.stop_token_ids", i, stops[i]);
+  const auto& allowed = request.sampling().allowed_token_ids();
+  for (int i = 0; i < allowed.size(); ++i) check("sampling.allowed_token_ids", i, allowed[i]);
+  for (const auto& [id, bias] : request.sampling().logit_bias()) {
+    check("sampling.logit_bias", id, id);
   }
   return v.ToStatus();
 }

@@ -28,17 +28,8 @@ absl::Status RefuseAsked(absl::Span<const Asked> fields) {
 
 absl::Status CheckHonoured(const iv1::GenerateRequest& request) {
   const iv1::SamplingParams& sampling = request.sampling();
-  const iv1::StoppingParams& stopping = request.stopping();
   const Asked fields[] = {
       {sampling.n() > 1, "sampling.n"},
-      {sampling.presence_penalty() != 0, "sampling.presence_penalty"},
-      {sampling.frequency_penalty() != 0, "sampling.frequency_penalty"},
-      {sampling.has_repetition_penalty() && sampling.repetition_penalty() != 1,
-       "sampling.repetition_penalty"},
-      {!sampling.logit_bias().empty(), "sampling.logit_bias"},
-      {!sampling.allowed_token_ids().empty(), "sampling.allowed_token_ids"},
-      {stopping.min_tokens() > 0, "stopping.min_tokens"},
-      {stopping.has_time_limit_ms(), "stopping.time_limit_ms"},
       {!request.cache().salt().empty(), "cache.salt"},
       {request.cache().bypass(), "cache.bypass"},
       {request.priority() != 0, "priority"},

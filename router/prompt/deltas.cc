@@ -16,17 +16,22 @@ absl::StatusOr<Deltas> Deltas::Create(const TextModel& model, Options options) {
   return Deltas(std::move(options), std::move(detokenizer), std::move(matcher));
 }
 
+std::string Deltas::Match(absl::string_view piece) {
+  return pushed_ <= options_.min_tokens ? std::string(piece) : matcher_.Push(piece);
+}
+
 absl::StatusOr<std::string> Deltas::Push(int32_t token) {
   if (Idle()) return std::string();
   ASSIGN_OR_RETURN(const std::string piece, detokenizer_.Push(token));
-  std::string text = matcher_.Push(piece);
+  ++pushed_;
+  std::string text = Match(piece);
   return options_.no_text ? std::string() : text;
 }
 
 absl::StatusOr<std::string> Deltas::Finish() {
   if (Idle()) return std::string();
   ASSIGN_OR_RETURN(const std::string rest, detokenizer_.Finish());
-  std::string text = matcher_.Push(rest);
+  std::string text = Match(rest);
   text += matcher_.Finish();
   return options_.no_text ? std::string() : text;
 }

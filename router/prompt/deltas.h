@@ -20,6 +20,7 @@ class Deltas {
  public:
   struct Options {
     std::vector<std::string> stops;
+    uint32_t min_tokens = 0;  // in the text of so many no stop string is looked for
     bool include_stop = false;
     bool skip_special = true;
     bool no_text = false;  // text is looked at for stop strings only
@@ -40,11 +41,13 @@ class Deltas {
       : options_(std::move(options)),
         detokenizer_(std::move(detokenizer)),
         matcher_(std::move(matcher)) {}
+  std::string Match(absl::string_view piece);
   bool Idle() const { return options_.no_text && options_.stops.empty(); }
 
   Options options_;
   Detokenizer detokenizer_;
   StopMatcher matcher_;
+  uint32_t pushed_ = 0;  // tokens
 };
 
 }  // namespace tandem

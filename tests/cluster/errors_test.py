@@ -108,10 +108,6 @@ class RequestsTest(unittest.TestCase):
     def test_fields_that_are_not_honoured_yet_are_refused_by_name(self):
         cases = {
             "sampling.n": lambda r: setattr(r.sampling, "n", 2),
-            "sampling.presence_penalty": lambda r: setattr(r.sampling, "presence_penalty", 1),
-            "sampling.logit_bias": lambda r: r.sampling.logit_bias.update({1: 1.0}),
-            "stopping.min_tokens": lambda r: setattr(r.stopping, "min_tokens", 2),
-            "stopping.time_limit_ms": lambda r: setattr(r.stopping, "time_limit_ms", 100),
             "cache.salt": lambda r: setattr(r.cache, "salt", "x"),
             "lora_name": lambda r: setattr(r, "lora_name", "x"),
         }

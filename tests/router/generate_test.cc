@@ -158,6 +158,24 @@ TEST_F(GenerateTest, PromptLogprobsComeInTheFirstMessage) {
   EXPECT_EQ(start.prompt_logprobs(2).token().token_id(), 'c');
 }
 
+TEST_F(GenerateTest, ATimeLimitInThePromptEndsTheAnswerWithoutTokens) {
+  StartSplit();
+  iv1::GenerateRequest request = TextRequest("abc", 9);
+  request.mutable_stopping()->set_time_limit_ms(5);
+  request.mutable_response()->set_prompt_logprobs(0);
+  auto call = router_->Generate(request);
+  const wv1::Submit d = decode_->NextSubmit();
+  EXPECT_EQ(d.stopping().time_limit_ms(), 5u);
+  const wv1::Submit p = prefill_->NextSubmit();
+  prefill_->Send(p.handle(), {.finish = true, .reason = iv1::FINISH_REASON_TIME_LIMIT});
+  const Answer answer = call->Rest();
+  ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
+  const iv1::GenerateResponse last = answer.messages.back();
+  EXPECT_EQ(last.outputs(0).finish().reason(), iv1::FINISH_REASON_TIME_LIMIT);
+  EXPECT_EQ(last.outputs(0).finish().completion_tokens(), 0u);
+  EXPECT_TRUE(decode_->AwaitCancel(d.handle()));
+}
+
 TEST_F(GenerateTest, AStopStringAcrossTokensEndsTheOutputAndItsWork) {
   StartUnified();
   iv1::GenerateRequest request = TextRequest("Hi");

@@ -268,6 +268,16 @@ TEST(Deltas, EndAtAStopStringThatSpansTokens) {
   EXPECT_EQ(Detokenise("abSTO", {.stops = {"STOP"}}), std::make_pair(std::string("abSTO"), -1));
 }
 
+TEST(Deltas, LookForNoStopStringInTheLeastTokens) {
+  EXPECT_EQ(Detokenise("aSTOPbSTOPc", {.stops = {"STOP"}, .min_tokens = 5}),
+            std::make_pair(std::string("aSTOPb"), 9));
+  EXPECT_EQ(Detokenise("STOPc", {.stops = {"STOP"}, .min_tokens = 2}),
+            std::make_pair(std::string("STOPc"), -1))
+      << "a stop string begins behind them";
+  EXPECT_EQ(Detokenise("STOP", {.stops = {"STOP"}, .min_tokens = 4}),
+            std::make_pair(std::string("STOP"), -1));
+}
+
 TEST(Deltas, FindStopStringsAlsoWhereNoTextIsWanted) {
   EXPECT_EQ(Detokenise("abSTOPcd", {.stops = {"STOP"}, .no_text = true}),
             std::make_pair(std::string(), 5));

@@ -36,9 +36,10 @@ TEST(RequestCheck, AcceptsWhatIsHonoured) {
   EXPECT_THAT(CheckRequest(Parse(R"(
                 request_id: "a b!" model: "m" text: "hi" truncate_prompt_tokens: 1
                 sampling { temperature: 0 top_p: 1 top_k: 0 min_p: 0 seed: 0 n: 1
-                           presence_penalty: 0 frequency_penalty: 0 repetition_penalty: 1 }
-                stopping { max_tokens: 1 min_tokens: 0 stop: "x" stop_token_ids: 1
-                           ignore_eos: true include_stop: true }
+                           presence_penalty: 2 frequency_penalty: -2 repetition_penalty: 10
+                           allowed_token_ids: 1 logit_bias { key: 1 value: 100 } }
+                stopping { max_tokens: 1 min_tokens: 1 stop: "x" stop_token_ids: 1
+                           ignore_eos: true include_stop: true time_limit_ms: 3600000 }
                 response { logprobs: 20 prompt_logprobs: 0 token_ids: true
                            skip_special_tokens: false no_text: true }
                 cache { bypass: false } priority: 0)")),
@@ -118,13 +119,6 @@ TEST(RequestCheck, ManyWrongFieldsStillFitIntoAnError) {
 TEST(RequestCheck, RefusesWhatIsNotDoneYetByItsName) {
   const Case cases[] = {
       {R"(text: "x" sampling { n: 2 })", "sampling.n"},
-      {R"(text: "x" sampling { presence_penalty: 1 })", "sampling.presence_penalty"},
-      {R"(text: "x" sampling { frequency_penalty: 1 })", "sampling.frequency_penalty"},
-      {R"(text: "x" sampling { repetition_penalty: 1.1 })", "sampling.repetition_penalty"},
-      {R"(text: "x" sampling { logit_bias { key: 1 value: 1 } })", "sampling.logit_bias"},
-      {R"(text: "x" sampling { allowed_token_ids: 1 })", "sampling.allowed_token_ids"},
-      {R"(text: "x" stopping { min_tokens: 1 })", "stopping.min_tokens"},
-      {R"(text: "x" stopping { time_limit_ms: 1 })", "stopping.time_limit_ms"},
       {R"(text: "x" cache { salt: "s" })", "cache.salt"},
       {R"(text: "x" cache { bypass: true })", "cache.bypass"},
       {R"(text: "x" priority: 1)", "priority"},
@@ -162,6 +156,14 @@ TEST(RequestCheck, AChatToTokeniseIsHeldToTheSame) {
 TEST(RequestCheck, AWrongValueComesBeforeAMissingFeature) {
   EXPECT_THAT(CheckRequest(Parse(R"(text: "x" sampling { n: 2 temperature: -1 })")),
               StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
+TEST(RequestCheck, TokenIdsOfSamplingHaveToBeInTheVocabulary) {
+  EXPECT_THAT(WrongFields(CheckTokenIds(
+                  Parse(R"(text: "x" sampling { allowed_token_ids: [9, 10]
+                           logit_bias { key: -1 value: 1 } logit_bias { key: 3 value: 1 } })"),
+                  10)),
+              ElementsAre("sampling.allowed_token_ids[1]", "sampling.logit_bias[-1]"));
 }
 
 TEST(RequestCheck, StopTokenIdsHaveToBeInTheVocabulary) {

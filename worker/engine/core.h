@@ -21,6 +21,7 @@
 #include "worker/engine/scheduler.h"
 #include "worker/engine/sequence.h"
 #include "worker/model/model.h"
+#include "worker/sampler/adjust.h"
 #include "worker/sampler/sampler.h"
 
 namespace tandem {
@@ -116,6 +117,7 @@ class EngineCore {
   // core_step.cc: one round.
   void ExpireWaiting(absl::Time now);
   absl::Status ExpiryOf(const Sequence& waiting, absl::Time now) const;
+  bool LimitPassed(const Sequence& sequence, absl::Time now) const;
   void ExpireHeld(absl::Time now);
   ScheduleEntry EntryOf(const Sequence& sequence) const;
   Plan MakeNextPlan();
@@ -137,6 +139,7 @@ class EngineCore {
   void ReportToken(Sequence& sequence, int32_t token, std::optional<PositionLogprobs> logprobs,
                    std::optional<SequenceFinish> finish);
   void EndCancelled(Sequence& sequence);
+  void EndTimeLimit(Sequence& sequence);
   void EndWithError(Sequence& sequence, const absl::Status& status);
   void AbandonHandoff(Sequence& sequence, absl::string_view why);
   void Retire(Sequence& sequence, SequenceEnd end);
@@ -166,6 +169,7 @@ class EngineCore {
   BatchBuilder batch_;
   std::vector<Run> runs_;
   std::vector<ScheduleEntry> held_entries_, waiting_entries_;
+  LogitAdjuster adjuster_;
   Sampler sampler_;
   RateMeter prefill_rate_, decode_rate_;
 };

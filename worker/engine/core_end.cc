@@ -39,6 +39,12 @@ void EngineCore::EndCancelled(Sequence& sequence) {
   Retire(sequence, SequenceEnd::kCancelled);
 }
 
+void EngineCore::EndTimeLimit(Sequence& sequence) {
+  Report(sequence).finish = SequenceFinish{FinishReason::kTimeLimit, std::nullopt};
+  AbandonHandoff(sequence, "its time limit passed");
+  Retire(sequence, SequenceEnd::kTimeLimit);
+}
+
 void EngineCore::EndWithError(Sequence& sequence, const absl::Status& status) {
   if (sequence.told_finish) {
     Report(sequence).handoff = HandoffSent{};

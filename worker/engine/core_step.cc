@@ -55,8 +55,20 @@ absl::Status EngineCore::ExpiryOf(const Sequence& waiting, absl::Time now) const
 void EngineCore::ExpireWaiting(absl::Time now) {
   for (const auto& sequence : waiting_) {
     const absl::Status status = ExpiryOf(*sequence, now);
-    if (!status.ok()) EndWithError(*sequence, status);
+    if (!status.ok()) {
+      EndWithError(*sequence, status);
+    } else if (LimitPassed(*sequence, now)) {
+      EndTimeLimit(*sequence);
+    }
   }
+}
+
+// Of two workers the one that makes the next token ends the output: the prefill worker until the
+// first token, then the decode worker.
+bool EngineCore::LimitPassed(const Sequence& sequence, absl::Time now) const {
+  if (sequence.limit_at() > now) return false;
+  return sequence.request().role == Role::kDecode ? sequence.state() == SequenceState::kDecoding
+                                                  : sequence.state() != SequenceState::kSending;
 }
 
 void EngineCore::ExpireHeld(absl::Time now) {
@@ -70,7 +82,10 @@ void EngineCore::ExpireHeld(absl::Time now) {
                        absl::FormatDuration(options_.handoff_timeout), " of the prompt's end")));
       continue;
     }
-    if (sequence->request().deadline > now) continue;
+    if (sequence->request().deadline > now) {
+      if (LimitPassed(*sequence, now)) EndTimeLimit(*sequence);
+      continue;
+    }
     EndWithError(*sequence, absl::DeadlineExceededError(absl::StrCat(
                                 "the deadline passed while ", NameOf(sequence->state()), ", after ",
                                 sequence->produced(), " output tokens")));
@@ -219,8 +234,14 @@ absl::StatusOr<int32_t> EngineCore::Draw(Sequence& sequence, absl::Span<const fl
   if (sequence.guide != nullptr) {
     ASSIGN_OR_RETURN(allowed, sequence.guide->Mask());
   }
-  return sampler_.Sample(row, sequence.request().sampling, /*output_index=*/0, sequence.produced(),
-                         allowed);
+  const SamplingSpec& spec = sequence.request().sampling;
+  ASSIGN_OR_RETURN(const absl::Span<const float> adjusted,
+                   adjuster_.Adjust(row, spec, sequence.draw_context()));
+  absl::StatusOr<int32_t> token =
+      sampler_.Sample(adjusted, spec, /*output_index=*/0, sequence.produced(), allowed);
+  if (token.ok() || allowed.empty() || adjusted.data() == row.data()) return token;
+  return absl::InvalidArgumentError(
+      "sampling.allowed_token_ids and stopping.min_tokens leave no token that the grammar allows");
 }
 
 absl::StatusOr<bool> EngineCore::SentenceOver(Sequence& sequence, int32_t token) {

@@ -35,6 +35,7 @@ EngineMetrics::EngineMetrics(const WorkerMetrics& metrics, const std::string& mo
       generated_tokens_(metrics.tokens.With({model, "generated"})),
       stop_(metrics.sequences.With({model, "stop"})),
       length_(metrics.sequences.With({model, "length"})),
+      time_limit_(metrics.sequences.With({model, "time_limit"})),
       cancelled_(metrics.sequences.With({model, "cancelled"})),
       handed_off_(metrics.sequences.With({model, "handed_off"})),
       error_(metrics.sequences.With({model, "error"})),
@@ -58,6 +59,8 @@ void EngineMetrics::OnEnd(SequenceEnd end) const {
       return stop_.Add();
     case SequenceEnd::kLength:
       return length_.Add();
+    case SequenceEnd::kTimeLimit:
+      return time_limit_.Add();
     case SequenceEnd::kCancelled:
       return cancelled_.Add();
     case SequenceEnd::kHandedOff:

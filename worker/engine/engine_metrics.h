@@ -9,7 +9,7 @@
 
 namespace tandem {
 
-enum class SequenceEnd : uint8_t { kStop, kLength, kCancelled, kHandedOff, kError };
+enum class SequenceEnd : uint8_t { kStop, kLength, kTimeLimit, kCancelled, kHandedOff, kError };
 
 inline SequenceEnd EndOf(const SequenceFinish& finish) {
   return finish.reason == FinishReason::kStop ? SequenceEnd::kStop : SequenceEnd::kLength;
@@ -34,7 +34,7 @@ class EngineMetrics {
   const Gauge waiting_, running_, kv_usage_, blocks_free_, blocks_filling_;
   const Histogram step_duration_, step_tokens_;
   const Counter prompt_tokens_, generated_tokens_;
-  const Counter stop_, length_, cancelled_, handed_off_, error_;
+  const Counter stop_, length_, time_limit_, cancelled_, handed_off_, error_;
   const MetricFamily<Counter> handoffs_;
   const Counter sent_bytes_, received_bytes_;
   const Histogram sent_duration_, received_duration_;

@@ -10,7 +10,7 @@
 // What the engine tells its sessions.
 namespace tandem {
 
-enum class FinishReason : uint8_t { kStop, kLength, kCancelled };
+enum class FinishReason : uint8_t { kStop, kLength, kTimeLimit, kCancelled };
 
 struct SequenceFinish {
   FinishReason reason = FinishReason::kStop;
@@ -19,7 +19,7 @@ struct SequenceFinish {
 };
 
 // News of one request. It has ended when `finish` is set (kPrefill: then `handoff` still follows,
-// except after kCancelled), or `handoff`, or `error`; nothing comes after that.
+// except after kCancelled and kTimeLimit), or `handoff`, or `error`; nothing comes after that.
 struct SequenceOutput {
   uint64_t handle = 0;
   uint32_t attempt = 0;

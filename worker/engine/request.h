@@ -31,6 +31,8 @@ struct EngineRequest {
   SamplingSpec sampling;
   uint32_t max_tokens = 0;           // >= 1; prompt and max_tokens fit the context
   std::vector<int32_t> stop_ids;     // sorted; the model's end-of-sequence ids too unless ignored
+  uint32_t min_tokens = 0;           // so many come before a stop id; <= max_tokens
+  absl::Duration time_limit = absl::InfiniteDuration();  // from Submit to FinishReason::kTimeLimit
   std::optional<uint32_t> logprobs;  // of each produced token: how many of the likeliest
   std::optional<uint32_t> prompt_logprobs;  // the same of each prompt token but the first
   std::optional<GrammarSource> guided;      // the output is a sentence of it

@@ -59,6 +59,7 @@ Sequence::Sequence(uint64_t id, SessionId session, EngineRequest request, absl::
       id_(id),
       session_(session),
       request_(std::move(request)),
+      limit_at_(arrived + request_.time_limit),
       tokens_(request_.prompt) {}
 
 void Sequence::Enter(SequenceState next) {
@@ -74,6 +75,13 @@ void Sequence::Computed(uint32_t rows) {
 
 bool Sequence::stops(int32_t token) const {
   return std::binary_search(request_.stop_ids.begin(), request_.stop_ids.end(), token);
+}
+
+DrawContext Sequence::draw_context() const {
+  const auto tokens = absl::MakeConstSpan(tokens_);
+  DrawContext context = {tokens.first(prompt_tokens()), tokens.subspan(prompt_tokens()), {}};
+  if (produced() < request_.min_tokens) context.forbidden = request_.stop_ids;
+  return context;
 }
 
 std::optional<SequenceFinish> Sequence::FinishWith(int32_t token, bool sentence_over) const {

@@ -9,6 +9,7 @@
 #include "kvstore/handoff/handoff.h"
 #include "worker/engine/output.h"
 #include "worker/engine/request.h"
+#include "worker/sampler/adjust.h"
 
 namespace tandem {
 
@@ -63,6 +64,9 @@ class Sequence {
   // The KV of the next `rows` tokens is in the cache.
   void Computed(uint32_t rows);
   bool stops(int32_t token) const;
+  // What the next token's draw depends on; valid until the next Append.
+  DrawContext draw_context() const;
+  absl::Time limit_at() const { return limit_at_; }  // when the time limit ends it
   // Whether this token, as the next one, would end the output. `sentence_over`: it completes a
   // sentence of the request's grammar that nothing can follow.
   std::optional<SequenceFinish> FinishWith(int32_t token, bool sentence_over) const;
@@ -90,6 +94,7 @@ class Sequence {
   const uint64_t id_;
   const SessionId session_;
   EngineRequest request_;
+  const absl::Time limit_at_;
   SequenceState state_ = SequenceState::kWaiting;
   std::vector<int32_t> tokens_;  // prompt, then output
   uint32_t computed_ = 0;

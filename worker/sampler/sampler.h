@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -15,6 +16,12 @@ struct SamplingSpec {
   uint32_t top_k = 0;        // 0: all
   float min_p = 0.0f;        // [0, 1]
   uint64_t seed = 0;
+  // worker/sampler/adjust.h applies these; the draw does not look at them.
+  float presence_penalty = 0.0f;                      // [-2, 2]
+  float frequency_penalty = 0.0f;                     // [-2, 2]
+  float repetition_penalty = 1.0f;                    // (0, 10]
+  std::vector<std::pair<int32_t, float>> logit_bias;  // each id once
+  std::vector<int32_t> allowed_ids;                   // ascending, each once; empty: all
 };
 
 // The likeliest id, the lowest of equals. INTERNAL when a logit is NaN or +infinity, or all are

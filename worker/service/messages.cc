@@ -29,6 +29,8 @@ iv1::FinishReason ReasonOf(FinishReason reason) {
       return iv1::FINISH_REASON_STOP;
     case FinishReason::kLength:
       return iv1::FINISH_REASON_LENGTH;
+    case FinishReason::kTimeLimit:
+      return iv1::FINISH_REASON_TIME_LIMIT;
     case FinishReason::kCancelled:
       return iv1::FINISH_REASON_CANCELLED;
   }

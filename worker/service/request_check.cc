@@ -31,11 +31,14 @@ std::optional<Role> RoleOf(wv1::Role role) {
   }
 }
 
+bool IsToken(int32_t id, uint32_t vocabulary) {
+  return id >= 0 && static_cast<uint32_t>(id) < vocabulary;
+}
+
 void CheckIds(const std::string& field, absl::Span<const int32_t> ids, uint32_t vocabulary,
               Violations* v) {
-  const auto wrong = std::find_if(ids.begin(), ids.end(), [vocabulary](int32_t id) {
-    return id < 0 || static_cast<uint32_t>(id) >= vocabulary;
-  });
+  const auto wrong = std::find_if(ids.begin(), ids.end(),
+                                  [vocabulary](int32_t id) { return !IsToken(id, vocabulary); });
   if (wrong == ids.end()) return;
   v->Add(absl::StrCat(field, "[", wrong - ids.begin(), "]"),
          absl::StrCat("token id ", *wrong, " is outside the vocabulary of ", vocabulary));
@@ -53,7 +56,12 @@ void CheckSampling(const iv1::SamplingParams& s, const RequestLimits& limits, Vi
   if (s.has_n()) v->Range("sampling.n", s.n(), limit::kN);
   v->Count("sampling.logit_bias", s.logit_bias_size(), limit::kTokenIdEntries);
   for (const auto& [id, bias] : s.logit_bias()) {
-    v->Range(absl::StrCat("sampling.logit_bias[", id, "]"), bias, limit::kLogitBias);
+    const std::string field = absl::StrCat("sampling.logit_bias[", id, "]");
+    v->Range(field, bias, limit::kLogitBias);
+    if (!IsToken(id, limits.vocabulary)) {
+      v->Add(field,
+             absl::StrCat("token id ", id, " is outside the vocabulary of ", limits.vocabulary));
+    }
   }
   v->Count("sampling.allowed_token_ids", s.allowed_token_ids_size(), limit::kTokenIdEntries);
   CheckIds("sampling.allowed_token_ids", s.allowed_token_ids(), limits.vocabulary, v);
@@ -164,13 +172,6 @@ absl::Status CheckHonoured(const wv1::Submit& submit) {
     const char* field;
   } fields[] = {
       {s.n() > 1, "sampling.n"},
-      {s.presence_penalty() != 0, "sampling.presence_penalty"},
-      {s.frequency_penalty() != 0, "sampling.frequency_penalty"},
-      {s.has_repetition_penalty() && s.repetition_penalty() != 1, "sampling.repetition_penalty"},
-      {!s.logit_bias().empty(), "sampling.logit_bias"},
-      {!s.allowed_token_ids().empty(), "sampling.allowed_token_ids"},
-      {submit.stopping().min_tokens() > 0, "stopping.min_tokens"},
-      {submit.stopping().has_time_limit_ms(), "stopping.time_limit_ms"},
       {!submit.cache().salt().empty(), "cache.salt"},
       {submit.cache().bypass(), "cache.bypass"},
       {!submit.cache_root().empty(), "cache_root"},
@@ -188,14 +189,18 @@ absl::Status CheckHonoured(const wv1::Submit& submit) {
   return absl::OkStatus();
 }
 
+std::vector<int32_t> SortedIds(std::vector<int32_t> ids) {
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  return ids;
+}
+
 std::vector<int32_t> StopIds(const iv1::StoppingParams& stopping, const RequestLimits& limits) {
   std::vector<int32_t> ids(stopping.stop_token_ids().begin(), stopping.stop_token_ids().end());
   if (!stopping.ignore_eos()) {
     ids.insert(ids.end(), limits.eos_ids.begin(), limits.eos_ids.end());
   }
-  std::sort(ids.begin(), ids.end());
-  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
-  return ids;
+  return SortedIds(std::move(ids));
 }
 
 SamplingSpec SpecOf(const iv1::SamplingParams& sampling) {
@@ -205,7 +210,24 @@ SamplingSpec SpecOf(const iv1::SamplingParams& sampling) {
   spec.top_k = sampling.top_k();
   spec.min_p = sampling.min_p();
   spec.seed = sampling.seed();
+  spec.presence_penalty = sampling.presence_penalty();
+  spec.frequency_penalty = sampling.frequency_penalty();
+  if (sampling.has_repetition_penalty()) spec.repetition_penalty = sampling.repetition_penalty();
+  spec.logit_bias.assign(sampling.logit_bias().begin(), sampling.logit_bias().end());
+  spec.allowed_ids = SortedIds({sampling.allowed_token_ids().begin(),  //
+                                sampling.allowed_token_ids().end()});
   return spec;
+}
+
+absl::Status CheckSomeTokenAllowed(const EngineRequest& request) {
+  const std::vector<int32_t>& allowed = request.sampling.allowed_ids;
+  const bool none = !allowed.empty() && request.min_tokens > 0 &&
+                    std::includes(request.stop_ids.begin(), request.stop_ids.end(),
+                                  allowed.begin(), allowed.end());
+  Violations v;
+  v.Check(!none, "sampling.allowed_token_ids",
+          "all of them end the output, which stopping.min_tokens forbids");
+  return v.ToStatus();
 }
 
 }  // namespace
@@ -231,6 +253,11 @@ absl::StatusOr<EngineRequest> CheckSubmit(const wv1::Submit& submit, const Reque
                            : limits.max_context - submit.prompt_ids_size();
   request.stop_ids = StopIds(submit.stopping(), limits);
   request.guided = GrammarOf(submit.guided());
+  request.min_tokens = submit.stopping().min_tokens();
+  RETURN_IF_ERROR(CheckSomeTokenAllowed(request));
+  if (submit.stopping().has_time_limit_ms()) {
+    request.time_limit = absl::Milliseconds(submit.stopping().time_limit_ms());
+  }
   if (submit.response().has_logprobs()) request.logprobs = submit.response().logprobs();
   if (submit.response().has_prompt_logprobs()) {
     request.prompt_logprobs = submit.response().prompt_logprobs();

@@ -90,6 +90,53 @@ TEST(EngineHandoff, SplitEqualsUnifiedTokenForToken) {
   pair.ExpectAllFree();
 }
 
+TEST(EngineHandoff, PenaltiesAndLeastTokensGoOnBehindTheHandoff) {
+  Pair pair;
+  std::vector<EngineRequest> requests;
+  for (uint64_t handle = 1; handle <= 12; ++handle) {
+    requests.push_back(ToyRequest(handle, 1 + handle * 23 % 90, 16));
+    Adjust(requests.back(), handle);
+    pair.Submit(requests.back());
+  }
+  pair.RunDry();
+  for (const EngineRequest& request : requests) {
+    SCOPED_TRACE(request.handle);
+    const ToyAnswer want = ExpectedAnswer(request);
+    EXPECT_EQ(pair.decode.sink->heard[request.handle].token_ids, want.token_ids);
+    EXPECT_EQ(pair.decode.sink->heard[request.handle].finish->reason,
+              want.stopped ? FinishReason::kStop : FinishReason::kLength);
+  }
+  pair.ExpectAllFree();
+}
+
+TEST(EngineHandoff, OfTwoWorkersTheOneThatMakesTheNextTokenEndsATimeLimit) {
+  Pair pair;
+  EngineRequest limited = ToyRequest(1, 20, 40);
+  limited.time_limit = absl::Seconds(1);
+  pair.Submit(limited);
+  pair.prefill.clock.Advance(absl::Seconds(1));
+  pair.decode.clock.Advance(absl::Seconds(1));
+  pair.RunDry();
+  EXPECT_EQ(pair.prefill.sink->heard[1].finish->reason, FinishReason::kTimeLimit);
+  EXPECT_THAT(pair.prefill.sink->heard[1].token_ids, IsEmpty());
+  EXPECT_FALSE(pair.decode.sink->heard[1].finish.has_value()) << "it hears that P gave up";
+  // P had begun no handoff; the router, which has the whole answer, cancels D.
+  pair.decode.core->Cancel(CoreHarness::kSession, 1);
+
+  limited.handle = 2;
+  limited.request_id = "r2";
+  pair.Submit(limited);
+  for (int i = 0; i < 4; ++i) pair.Turn();
+  pair.prefill.clock.Advance(absl::Seconds(1));
+  pair.decode.clock.Advance(absl::Seconds(1));
+  pair.RunDry();
+  EXPECT_TRUE(pair.prefill.sink->heard[2].handoff.has_value());
+  EXPECT_FALSE(pair.prefill.sink->heard[2].finish.has_value());
+  EXPECT_EQ(pair.decode.sink->heard[2].finish->reason, FinishReason::kTimeLimit);
+  EXPECT_GE(pair.decode.sink->heard[2].token_ids.size(), 1u);
+  pair.ExpectAllFree();
+}
+
 TEST(EngineHandoff, AFirstTokenThatEndsTheOutputEndsItAtBothWithOneAnswer) {
   Pair pair;
   pair.Submit(ToyRequest(1, 20, 1));

@@ -65,6 +65,58 @@ TEST(EngineCore, ABatchOfOneEqualsABatchOfSixteenInAnyChunking) {
   }
 }
 
+TEST(EngineCore, PenaltiesBiasesAndLeastTokensDoNotDependOnTheBatch) {
+  std::vector<EngineRequest> requests;
+  for (uint64_t handle = 1; handle <= 16; ++handle) {
+    requests.push_back(ToyRequest(handle, 1 + handle * 9 % 70, 20));
+    requests.back().logprobs = 1;
+    Adjust(requests.back(), handle);
+  }
+  for (const uint32_t budget : {32u, 160u}) {
+    CoreHarness h({.blocks = 200, .max_rows = 160, .max_logit_rows = 40},
+                  {.max_sequences = 16, .max_batch_tokens = budget});
+    for (const EngineRequest& request : requests) h.Submit(request);
+    h.RunDry();
+    for (const EngineRequest& request : requests) {
+      SCOPED_TRACE(testing::Message() << request.handle << " budget " << budget);
+      const Heard& heard = h.sink->heard[request.handle];
+      ExpectAnswer(request, heard);
+      EXPECT_GE(heard.token_ids.size(), request.min_tokens);
+      for (size_t i = 0; i < request.min_tokens; ++i) {
+        EXPECT_FALSE(std::binary_search(request.stop_ids.begin(), request.stop_ids.end(),
+                                        heard.token_ids[i]));
+      }
+    }
+  }
+}
+
+TEST(EngineCore, ATimeLimitEndsARequestInTheQueueInItsPromptAndInItsOutput) {
+  CoreHarness h({.blocks = 12, .per_row = absl::Milliseconds(1)},
+                {.max_sequences = 3, .max_batch_tokens = 20});
+  EngineRequest decodes = ToyRequest(1, 4, 40), prefills = ToyRequest(2, 100, 4);
+  EngineRequest waits = ToyRequest(3, 90, 48), unlimited = ToyRequest(4, 4, 8);
+  for (EngineRequest* request : {&decodes, &prefills, &waits}) {
+    request->time_limit = absl::Milliseconds(50);
+  }
+  for (const EngineRequest& request : {decodes, prefills, waits, unlimited}) h.Submit(request);
+  ASSERT_TRUE(h.Turn());
+  h.RunDry();
+  for (uint64_t handle = 1; handle <= 3; ++handle) {
+    SCOPED_TRACE(handle);
+    const Heard& heard = h.sink->heard[handle];
+    ASSERT_TRUE(heard.finish.has_value());
+    EXPECT_EQ(heard.finish->reason, FinishReason::kTimeLimit);
+    EXPECT_EQ(heard.token_ids.empty(), handle > 1);
+    EXPECT_THAT(heard.error, IsOk());
+  }
+  const std::vector<int32_t> want = ExpectedAnswer(decodes).token_ids;
+  const std::vector<int32_t>& got = h.sink->heard[1].token_ids;
+  EXPECT_TRUE(std::equal(got.begin(), got.end(), want.begin())) << "what came is right";
+  ExpectAnswer(unlimited, h.sink->heard[4]);
+  EXPECT_EQ(h.pool->free_blocks(), 12u);
+  EXPECT_THAT(h.sink->faults, IsEmpty());
+}
+
 TEST(EngineCore, OneStepIsOneMessageToASession) {
   CoreHarness h;
   for (uint64_t handle = 1; handle <= 5; ++handle) h.Submit(ToyRequest(handle, 3, 3));

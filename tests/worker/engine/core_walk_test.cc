@@ -65,6 +65,8 @@ class Walk {
     if (Chance(20)) request.logprobs = rng_() % 4;
     if (Chance(10)) request.prompt_logprobs = rng_() % 3;
     if (Chance(30)) request.stop_ids = {0, 7, 13};
+    if (Chance(20)) Adjust(request, rng_() % 100);
+    if (Chance(5)) request.time_limit = absl::Milliseconds(1 + rng_() % 200);
     if (Chance(10)) request.deadline = prefill_.clock.Now() + absl::Milliseconds(rng_() % 2000);
     requests_[request.handle] = request;
     CoreHarness& unified = Chance(50) ? prefill_ : decode_;
@@ -154,7 +156,10 @@ class Walk {
     const ToyAnswer want = ExpectedAnswer(requests_[handle]);
     ASSERT_LE(heard.token_ids.size(), want.token_ids.size());
     EXPECT_TRUE(std::equal(heard.token_ids.begin(), heard.token_ids.end(), want.token_ids.begin()));
-    if (!heard.finish || heard.finish->reason == FinishReason::kCancelled) return;
+    if (!heard.finish || heard.finish->reason == FinishReason::kCancelled ||
+        heard.finish->reason == FinishReason::kTimeLimit) {
+      return;
+    }
     ++complete_;
     EXPECT_EQ(heard.token_ids, want.token_ids);
     if (role == Role::kUnified) {

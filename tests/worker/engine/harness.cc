@@ -1,5 +1,7 @@
 #include "tests/worker/engine/harness.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
 
@@ -94,6 +96,17 @@ EngineRequest ToyRequest(uint64_t handle, uint32_t tokens, uint32_t max_tokens) 
   request.max_tokens = max_tokens;
   request.sampling.seed = handle;
   return request;
+}
+
+void Adjust(EngineRequest& request, uint32_t mixture) {
+  SamplingSpec& spec = request.sampling;
+  if (mixture % 2 == 0) spec.presence_penalty = 1.5f;
+  if (mixture % 3 == 0) spec.frequency_penalty = 0.75f;
+  if (mixture % 3 == 1) spec.repetition_penalty = 1.5f;
+  if (mixture % 4 == 1) spec.logit_bias = {{3, 4.0f}, {5, -100.0f}};
+  if (mixture % 5 == 2) spec.allowed_ids = {0, 1, 2, 3, 5, 8, 13, 21, 34};
+  if (mixture % 2 == 1) request.stop_ids = {0, 7, 13};
+  request.min_tokens = std::min(mixture % 7, request.max_tokens);
 }
 
 }  // namespace tandem

@@ -22,7 +22,9 @@ struct Heard {
   absl::Status error;
   bool over(Role role) const {
     if (refused > 0 || !error.ok() || handoff) return true;
-    return finish && (role != Role::kPrefill || finish->reason == FinishReason::kCancelled);
+    if (!finish) return false;
+    return role != Role::kPrefill || finish->reason == FinishReason::kCancelled ||
+           finish->reason == FinishReason::kTimeLimit;
   }
 };
 
@@ -75,5 +77,7 @@ struct CoreHarness {
 
 // A request with a prompt of `tokens` tokens, different for each handle.
 EngineRequest ToyRequest(uint64_t handle, uint32_t tokens, uint32_t max_tokens);
+// Penalties, bias, allowed ids and min_tokens of one of some mixtures.
+void Adjust(EngineRequest& request, uint32_t mixture);
 
 }  // namespace tandem

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
-#include "worker/sampler/sampler.h"
+#include "worker/sampler/adjust.h"
 
 namespace tandem {
 namespace {
@@ -147,6 +147,7 @@ absl::StatusOr<absl::Span<const float>> ToyModel::Forward(const Batch& batch,
 
 ToyAnswer ExpectedAnswer(const EngineRequest& request) {
   ToyAnswer answer;
+  LogitAdjuster adjuster;
   Sampler sampler;
   std::vector<int32_t> tokens = request.prompt;
   uint64_t hash = 1;
@@ -164,7 +165,12 @@ ToyAnswer ExpectedAnswer(const EngineRequest& request) {
       continue;
     }
     const uint32_t position = static_cast<uint32_t>(answer.token_ids.size());
-    const int32_t token = *sampler.Sample(logits, request.sampling, 0, position);
+    const bool may_stop = position >= request.min_tokens;
+    const absl::Span<const float> adjusted =
+        *adjuster.Adjust(logits, request.sampling,
+                         {request.prompt, answer.token_ids,
+                          may_stop ? absl::Span<const int32_t>() : request.stop_ids});
+    const int32_t token = *sampler.Sample(adjusted, request.sampling, 0, position);
     answer.token_ids.push_back(token);
     if (request.logprobs) {
       answer.logprobs.push_back(MakeLogprobs(logits, token, *request.logprobs));

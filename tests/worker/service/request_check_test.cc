@@ -15,6 +15,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::Pair;
 
 const absl::Time kNow = absl::FromUnixSeconds(1'800'000'000);
 
@@ -44,6 +45,8 @@ TEST(RequestCheck, WhatIsAbsentTakesItsDefault) {
   EXPECT_EQ(request.handle, 5u);
   EXPECT_EQ(request.sampling.temperature, 1.0f);
   EXPECT_EQ(request.sampling.top_p, 1.0f);
+  EXPECT_EQ(request.sampling.repetition_penalty, 1.0f);
+  EXPECT_EQ(request.time_limit, absl::InfiniteDuration());
   EXPECT_EQ(request.max_tokens, 61u) << "what is left of the context";
   EXPECT_THAT(request.stop_ids, ElementsAre(2, 7));
   EXPECT_FALSE(request.logprobs.has_value());
@@ -53,8 +56,11 @@ TEST(RequestCheck, WhatIsAbsentTakesItsDefault) {
 TEST(RequestCheck, EveryHonouredFieldReachesTheEngine) {
   ASSERT_OK_AND_ASSIGN(const EngineRequest request,
                        CheckSubmit(Valid(R"(attempt: 3 peer: "d:1" budget_ms: 1500
-        sampling { temperature: 0 top_p: 0.5 top_k: 9 min_p: 0.25 seed: 77 }
-        stopping { max_tokens: 8 stop_token_ids: [50, 7] ignore_eos: true stop: "x" }
+        sampling { temperature: 0 top_p: 0.5 top_k: 9 min_p: 0.25 seed: 77 presence_penalty: -2
+                   frequency_penalty: 2 repetition_penalty: 10 allowed_token_ids: [9, 3, 9]
+                   logit_bias { key: 4 value: -100 } }
+        stopping { max_tokens: 8 min_tokens: 8 stop_token_ids: [50, 7] ignore_eos: true stop: "x"
+                   time_limit_ms: 3600000 }
         response { logprobs: 0 prompt_logprobs: 20 token_ids: true no_text: true })"),
                                    Limits(), kNow));
   EXPECT_EQ(request.attempt, 3u);
@@ -65,6 +71,13 @@ TEST(RequestCheck, EveryHonouredFieldReachesTheEngine) {
   EXPECT_EQ(request.sampling.top_k, 9u);
   EXPECT_EQ(request.sampling.min_p, 0.25f);
   EXPECT_EQ(request.sampling.seed, 77u);
+  EXPECT_EQ(request.sampling.presence_penalty, -2.0f);
+  EXPECT_EQ(request.sampling.frequency_penalty, 2.0f);
+  EXPECT_EQ(request.sampling.repetition_penalty, 10.0f);
+  EXPECT_THAT(request.sampling.allowed_ids, ElementsAre(3, 9)) << "ascending, each once";
+  EXPECT_THAT(request.sampling.logit_bias, ElementsAre(Pair(4, -100.0f)));
+  EXPECT_EQ(request.min_tokens, 8u);
+  EXPECT_EQ(request.time_limit, absl::Hours(1));
   EXPECT_EQ(request.max_tokens, 8u);
   EXPECT_THAT(request.stop_ids, ElementsAre(7, 50)) << "without the model's own";
   EXPECT_EQ(request.logprobs, 0u);
@@ -115,6 +128,10 @@ TEST(RequestCheck, EachRangeHasBothEnds) {
       {"stopping.max_tokens", "stopping { max_tokens: 62 }"},
       {"stopping.stop_token_ids[1]", "stopping { stop_token_ids: [1, 100] }"},
       {"sampling.allowed_token_ids[0]", "sampling { allowed_token_ids: 100 }"},
+      {"sampling.logit_bias[100]", "sampling { logit_bias { key: 100 value: 1 } }"},
+      {"sampling.logit_bias[-1]", "sampling { logit_bias { key: -1 value: 1 } }"},
+      {"sampling.allowed_token_ids",
+       "sampling { allowed_token_ids: [2, 7] } stopping { min_tokens: 1 }"},
   };
   for (const auto& one : bad) {
     EXPECT_THAT(Check(one.text), StatusIs(absl::StatusCode::kInvalidArgument,
@@ -183,13 +200,6 @@ TEST(RequestCheck, WhatIsNotHonouredIsRefusedByItsPath) {
     std::string field, text;
   } fields[] = {
       {"sampling.n", "sampling { n: 2 }"},
-      {"sampling.presence_penalty", "sampling { presence_penalty: 0.5 }"},
-      {"sampling.frequency_penalty", "sampling { frequency_penalty: -0.5 }"},
-      {"sampling.repetition_penalty", "sampling { repetition_penalty: 1.1 }"},
-      {"sampling.logit_bias", "sampling { logit_bias { key: 4 value: 1 } }"},
-      {"sampling.allowed_token_ids", "sampling { allowed_token_ids: 4 }"},
-      {"stopping.min_tokens", "stopping { min_tokens: 1 }"},
-      {"stopping.time_limit_ms", "stopping { time_limit_ms: 10 }"},
       {"cache.salt", "cache { salt: \"s\" }"},
       {"cache.bypass", "cache { bypass: true }"},
       {"cache_root", "cache_root: \"r\""},
