@@ -100,9 +100,12 @@ WorkerMetrics::WorkerMetrics(MetricRegistry* registry)
       requests_running(registry->NewGauge("tandem_worker_requests_running",
                                           "Requests in the running batch.", {"model"})),
       kv_cache_usage(registry->NewGauge("tandem_worker_kv_cache_usage_ratio",
-                                        "Share of the KV blocks in use, from 0 to 1.", {"model"})),
+                                        "Share of the KV blocks in use, from 0 to 1. Blocks that "
+                                        "are only cached are not in use.",
+                                        {"model"})),
       kv_blocks(registry->NewGauge("tandem_worker_kv_blocks",
-                                   "KV blocks by state: free, filling or ready.",
+                                   "KV blocks by state: free, filling (of one request), or "
+                                   "ready (full and cached, in use or not).",
                                    {"model", "state"})),
       cache_config(registry->NewGauge(
           "vllm:cache_config_info",
@@ -125,6 +128,16 @@ WorkerMetrics::WorkerMetrics(MetricRegistry* registry)
                                        "Sequences that lost their blocks and were put back in the "
                                        "queue.",
                                        {"model"})),
+      prefix_queries(registry->NewCounter(
+          "tandem_worker_prefix_cache_queries_total",
+          "Tokens, in whole blocks, that admitted requests looked for in the prefix cache.",
+          {"model"})),
+      prefix_hits(registry->NewCounter("tandem_worker_prefix_cache_hits_total",
+                                       "Tokens that they found there, and that were not computed.",
+                                       {"model"})),
+      prefix_evictions(registry->NewCounter("tandem_worker_prefix_cache_evictions_total",
+                                            "Blocks that left the prefix cache to make room.",
+                                            {"model"})),
       handoffs(registry->NewCounter(
           "tandem_handoffs_total",
           "Requests whose KV moved between workers. `direction` is sent or received; `outcome` is "

@@ -36,6 +36,9 @@ struct WorkerMetrics {
   MetricFamily<Counter> tokens;              // model, type
   MetricFamily<Counter> sequences;           // model, finish_reason
   MetricFamily<Counter> preemptions;         // model
+  MetricFamily<Counter> prefix_queries;      // model
+  MetricFamily<Counter> prefix_hits;         // model
+  MetricFamily<Counter> prefix_evictions;    // model
   MetricFamily<Counter> handoffs;            // direction, outcome
   MetricFamily<Counter> handoff_bytes;       // direction
   MetricFamily<Histogram> handoff_duration;  // direction

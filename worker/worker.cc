@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/ids.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "worker/service/identity.h"
@@ -118,6 +119,8 @@ absl::Status Worker::StartEngine() {
   options.step_target = ToDuration(config_.engine().max_step());
   options.queue_timeout = ToDuration(config_.engine().queue_timeout());
   options.handoff_timeout = ToDuration(config_.engine().handoff_timeout());
+  options.prefix_cache = config_.kv().prefix_cache();
+  options.tenant_key = NewRandomId();  // one tenant, and no two processes share blocks by key
   ASSIGN_OR_RETURN(engine_, Engine::Start(options, {.model = model_.decoder.get(),
                                                     .pool = pool_.get(),
                                                     .sender = handoffs_->sender(),

@@ -61,6 +61,13 @@ uint64_t BlockPool::generation(BlockId id) const {
   return slots_[index].generation;
 }
 
+uint32_t BlockPool::holders(BlockId id) const {
+  MutexLock lock(&mu_);
+  const auto index = static_cast<uint32_t>(id);
+  TANDEM_CHECK(index < slots_.size(), "a block id belongs to this pool");
+  return slots_[index].holders;
+}
+
 uint32_t BlockPool::free_blocks() const {
   MutexLock lock(&mu_);
   return static_cast<uint32_t>(free_.size());

@@ -37,6 +37,7 @@ class BlockPool {
 
   // How often the block was acquired; 0 before the first time.
   uint64_t generation(BlockId id) const ABSL_LOCKS_EXCLUDED(mu_);
+  uint32_t holders(BlockId id) const ABSL_LOCKS_EXCLUDED(mu_);  // 0: free
   uint32_t free_blocks() const ABSL_LOCKS_EXCLUDED(mu_);
   uint32_t blocks() const { return blocks_; }
 

@@ -23,7 +23,7 @@ constexpr uint32_t kAttempt = 1;
 class Relay::LegEar final : public LegSink {
  public:
   LegEar(std::shared_ptr<Relay> relay, LegKind kind) : relay_(std::move(relay)), kind_(kind) {}
-  void OnAccepted(uint32_t cached_tokens) override { relay_->OnAccepted(kind_, cached_tokens); }
+  void OnAccepted(uint32_t) override {}
   void OnStep(const wv1::SequenceStep& step) override { relay_->OnStep(kind_, step); }
   void OnRefused(absl::Status why) override { relay_->OnLegFailed(kind_, std::move(why)); }
   void OnLost(absl::Status why) override { relay_->OnLegFailed(kind_, WorkerLost(why)); }
@@ -105,11 +105,6 @@ void Relay::Fail(absl::Status why) {
   Run(std::move(calls));
 }
 
-void Relay::OnAccepted(LegKind kind, uint32_t cached_tokens) {
-  MutexLock lock(&mu_);
-  leg(kind).cached_tokens = cached_tokens;
-}
-
 void Relay::OnStep(LegKind kind, const wv1::SequenceStep& step) {
   if (step.has_error()) {
     absl::Status why = FromRpcStatus(step.error());
@@ -143,6 +138,7 @@ absl::Status Relay::Apply(LegKind kind, const wv1::SequenceStep& step) {
   }
   Leg& from = leg(kind);
   Output& output = outputs_[step.output_index()];
+  from.cached_tokens = std::max(from.cached_tokens, step.cached_tokens());
   from.reported = from.reported || step.token_ids_size() > 0;
   if (step.has_handoff() && kind == LegKind::kPrefill) {
     kv_bytes_ = step.handoff().kv_bytes();

@@ -122,7 +122,6 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   // Calls to make once mu_ is released.
   struct Calls;
 
-  void OnAccepted(LegKind kind, uint32_t cached_tokens) ABSL_LOCKS_EXCLUDED(mu_);
   void OnStep(LegKind kind, const worker::v1::SequenceStep& step) ABSL_LOCKS_EXCLUDED(mu_);
   void OnLegFailed(LegKind kind, absl::Status why) ABSL_LOCKS_EXCLUDED(mu_);
 

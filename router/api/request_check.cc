@@ -164,8 +164,7 @@ bool IsRequestId(const std::string& id) {
 absl::Status CheckTokenIds(const iv1::GenerateRequest& request, uint32_t vocabulary) {
   Violations v;
   const auto check = [&](absl::string_view field, int64_t key, int32_t id) {
-    v.Check(id >= 0 && static_cast<uint32_t>(id) < vocabulary,
-            absl::StrCat(field, "[", key, "]"),
+    v.Check(id >= 0 && static_cast<uint32_t>(id) < vocabulary, absl::StrCat(field, "[", key, "]"),
             absl::StrCat("token id ", id, " is outside of the vocabulary, 0 to ", vocabulary - 1));
   };
   const auto& stops = request.stopping().stop_token_ids();

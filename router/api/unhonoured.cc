@@ -30,8 +30,6 @@ absl::Status CheckHonoured(const iv1::GenerateRequest& request) {
   const iv1::SamplingParams& sampling = request.sampling();
   const Asked fields[] = {
       {sampling.n() > 1, "sampling.n"},
-      {!request.cache().salt().empty(), "cache.salt"},
-      {request.cache().bypass(), "cache.bypass"},
       {request.priority() != 0, "priority"},
       {!request.end_user_id().empty(), "end_user_id"},
       {!request.lora_name().empty(), "lora_name"},

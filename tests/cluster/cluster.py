@@ -231,7 +231,10 @@ class Cluster:
                    if w.popen.poll() is None)
 
     def all_blocks_free(self):
-        return self.blocks("filling") == 0 and self.blocks("ready") == 0 and self.blocks("free") > 0
+        """In nobody's use; what the prefix cache keeps is there for who needs it."""
+        running = [w for w in self.workers if w.popen.poll() is None]
+        return (self.blocks("filling") == 0 and self.blocks("free") + self.blocks("ready") > 0 and
+                all(w.metric("tandem_worker_kv_cache_usage_ratio") == 0 for w in running))
 
 
 def ids_request(ids, max_tokens, temperature=0.0, **fields):

@@ -44,9 +44,9 @@ TEST_F(GenerateTest, StreamsEachTokenAsItComes) {
   EXPECT_EQ(submit.attempt(), 1u);
   EXPECT_THAT(submit.prompt_ids(), ElementsAreArray(Bytes("Hi")));
   EXPECT_EQ(submit.stopping().max_tokens(), 3u);
-  one_->Accept(submit.handle(), 1);
+  one_->Accept(submit.handle(), 2);
 
-  one_->Send(submit.handle(), {.first_index = 0, .ids = Bytes("a")});
+  one_->Send(submit.handle(), {.first_index = 0, .ids = Bytes("a"), .cached_tokens = 1});
   const iv1::GenerateResponse first = call->Next();  // before the worker has sent the next one
   EXPECT_EQ(first.outputs(0).text(), "a");
   EXPECT_EQ(first.start().prompt_tokens(), 2u);

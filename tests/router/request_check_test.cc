@@ -42,7 +42,7 @@ TEST(RequestCheck, AcceptsWhatIsHonoured) {
                            ignore_eos: true include_stop: true time_limit_ms: 3600000 }
                 response { logprobs: 20 prompt_logprobs: 0 token_ids: true
                            skip_special_tokens: false no_text: true }
-                cache { bypass: false } priority: 0)")),
+                cache { salt: "s" bypass: true } priority: 0)")),
               IsOk());
   EXPECT_THAT(CheckRequest(Parse(R"(chat { messages { role: "user" content: "?" }
                 tools { name: "t" } tool_choice { mode: MODE_AUTO } })")),
@@ -119,8 +119,6 @@ TEST(RequestCheck, ManyWrongFieldsStillFitIntoAnError) {
 TEST(RequestCheck, RefusesWhatIsNotDoneYetByItsName) {
   const Case cases[] = {
       {R"(text: "x" sampling { n: 2 })", "sampling.n"},
-      {R"(text: "x" cache { salt: "s" })", "cache.salt"},
-      {R"(text: "x" cache { bypass: true })", "cache.bypass"},
       {R"(text: "x" priority: 1)", "priority"},
       {R"(text: "x" end_user_id: "u")", "end_user_id"},
       {R"(text: "x" lora_name: "l")", "lora_name"},
@@ -159,10 +157,9 @@ TEST(RequestCheck, AWrongValueComesBeforeAMissingFeature) {
 }
 
 TEST(RequestCheck, TokenIdsOfSamplingHaveToBeInTheVocabulary) {
-  EXPECT_THAT(WrongFields(CheckTokenIds(
-                  Parse(R"(text: "x" sampling { allowed_token_ids: [9, 10]
+  EXPECT_THAT(WrongFields(CheckTokenIds(Parse(R"(text: "x" sampling { allowed_token_ids: [9, 10]
                            logit_bias { key: -1 value: 1 } logit_bias { key: 3 value: 1 } })"),
-                  10)),
+                                        10)),
               ElementsAre("sampling.allowed_token_ids[1]", "sampling.logit_bias[-1]"));
 }
 

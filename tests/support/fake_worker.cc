@@ -270,6 +270,7 @@ void FakeWorker::Send(uint64_t handle, const FakeTokens& tokens) {
     token->set_rank(1);
   }
   if (tokens.finish) step.mutable_finish()->set_reason(tokens.reason);
+  step.set_cached_tokens(tokens.cached_tokens);
   if (tokens.finish && tokens.stop_token_id >= 0) {
     step.mutable_finish()->set_stop_token_id(tokens.stop_token_id);
   }

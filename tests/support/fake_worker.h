@@ -21,6 +21,7 @@ struct FakeTokens {
   bool finish = false;
   inference::v1::FinishReason reason = inference::v1::FINISH_REASON_STOP;
   int32_t stop_token_id = -1;  // -1: none
+  uint32_t cached_tokens = 0;
 };
 
 // A worker without a model, in this process: it says and does what the test tells it to.

@@ -47,6 +47,7 @@ EngineCore::EngineCore(const EngineOptions& options, const EngineParts& parts,
                parts.model->kv()->layout().block_tokens}),
       vocab_(static_cast<uint32_t>(parts.model->spec().vocab)),
       post_(std::move(post)),
+      cache_(parts.pool),
       batch_(options.max_batch_tokens, options.max_sequences, limits_.block_tokens) {
   runs_.reserve(options.max_sequences);
   held_.reserve(options.max_sequences);
@@ -124,13 +125,16 @@ void EngineCore::Submit(SessionId session, EngineRequest request) {
   if (const absl::Status status = CheckSubmit(session, request); !status.ok()) {
     return sessions_[session].sink->OnRefused(request.handle, status);
   }
-  auto sequence =
-      std::make_unique<Sequence>(next_id_++, session, std::move(request), parts_.clock->Now());
+  const BlockKey root =
+      RootBlockKey(parts_.model->kv()->layout().kv_abi, options_.tenant_key, request.cache_salt);
+  auto sequence = std::make_unique<Sequence>(next_id_++, session, std::move(request),
+                                             parts_.clock->Now(), root);
   const uint64_t handle = sequence->request().handle;
   live_[Key(session, handle)] = sequence.get();
   if (sequence->request().role == Role::kDecode) AnnounceHandoff(*sequence);
+  const uint32_t cached_blocks = FindPrefix(*sequence).blocks;
   waiting_.push_back(std::move(sequence));
-  sessions_[session].sink->OnAccepted(handle, /*cached_tokens=*/0);
+  sessions_[session].sink->OnAccepted(handle, cached_blocks * limits_.block_tokens);
   if (waiting_.back()->request().guided) BeginGuide(*waiting_.back());
 }
 
@@ -216,11 +220,6 @@ void EngineCore::Reassign(SessionId session, uint64_t handle, uint32_t attempt, 
   sequence->Reassign(attempt, std::move(peer));
   if (!begun) return;
   BeginHandoff(*sequence);
-  if (sequence->computed() > 0) {
-    for (uint32_t layer = 0; layer < parts_.model->kv()->layout().layers; ++layer) {
-      parts_.sender->LayerReady(sequence->handoff_key(), layer, sequence->computed());
-    }
-  }
   if (sequence->state() != SequenceState::kSending) return;
   sequence->handoff_began = parts_.clock->Now();
   SendFirstToken(*sequence);
@@ -231,7 +230,9 @@ EngineLoad EngineCore::load() const {
   EngineLoad load;
   load.waiting = static_cast<uint32_t>(waiting_.size());
   load.blocks_total = parts_.pool->blocks();
-  load.blocks_free = parts_.pool->free_blocks();
+  load.blocks_free = cache_.available();
+  load.blocks_unused = cache_.available() - parts_.pool->free_blocks();
+  load.blocks_ready = cache_.ready();
   for (const auto& sequence : waiting_) {
     if (sequence->request().role != Role::kDecode) {
       load.queued_prefill_tokens += sequence->prompt_tokens();

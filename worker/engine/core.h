@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "kvstore/handoff/handoff.h"
 #include "kvstore/pool/block_pool.h"
+#include "kvstore/prefix/prefix_cache.h"
 #include "worker/engine/batch.h"
 #include "worker/engine/engine_metrics.h"
 #include "worker/engine/guide_pool.h"
@@ -33,6 +34,9 @@ struct EngineOptions {
   absl::Duration queue_timeout = absl::Seconds(30);      // longest wait for blocks
   absl::Duration step_target = absl::Milliseconds(250);  // prompts are cut to keep steps this short
   absl::Duration handoff_timeout = absl::Seconds(120);   // from the prompt's end to the handoff's
+  bool prefix_cache = true;  // keep the KV of what was computed for requests that begin alike
+  // Secret of the tenant whose requests these are: nobody can make keys without it.
+  std::string tenant_key;
 };
 
 class EngineCore;
@@ -42,7 +46,7 @@ using EngineMessage = absl::AnyInvocable<void(EngineCore&)>;
 // roles that need them are refused.
 struct EngineParts {
   Model* model = nullptr;
-  BlockPool* pool = nullptr;  // of model->kv()
+  BlockPool* pool = nullptr;  // of model->kv(); used by nobody else
   HandoffSender* sender = nullptr;
   HandoffReceiver* receiver = nullptr;
   const Clock* clock = nullptr;
@@ -123,7 +127,6 @@ class EngineCore {
   Plan MakeNextPlan();
   uint32_t BudgetTokens() const;
   void Admit(uint32_t count);
-  void CleanBlocks(Sequence& sequence, uint32_t rows);
   void RunBatch(const Plan& plan);
   void TakeRows(const Run& run, absl::Span<const float> logits);
   void GatherPromptLogprobs(const Run& run, uint32_t from, absl::Span<const float> logits);
@@ -133,6 +136,15 @@ class EngineCore {
   absl::StatusOr<int32_t> Draw(Sequence& sequence, absl::Span<const float> row);
   void Sweep();
   void Flush();
+
+  // core_blocks.cc: blocks and the prefix cache.
+  uint32_t ReusableBlocks(const Sequence& sequence) const;
+  PrefixCache::Match FindPrefix(Sequence& sequence) const;
+  void TakePrefix(Sequence& sequence);
+  void TakeNewBlocks(Sequence& sequence);
+  void CleanBlocks(Sequence& sequence, uint32_t rows);
+  void PublishBlocks(Sequence& sequence);
+  void ReturnBlocks(Sequence& sequence);
 
   // core_end.cc: reports, ends and handoffs.
   SequenceOutput& Report(const Sequence& sequence);
@@ -145,6 +157,7 @@ class EngineCore {
   void Retire(Sequence& sequence, SequenceEnd end);
   void AnnounceHandoff(Sequence& sequence);
   void BeginHandoff(Sequence& sequence);
+  void SendComputed(const Sequence& sequence);
   void ExpectHandoff(Sequence& sequence);
   void SendFirstToken(Sequence& sequence);
   void OnPrefillStarted(uint64_t id);
@@ -157,6 +170,7 @@ class EngineCore {
   const ScheduleLimits limits_;
   const uint32_t vocab_;
   const std::function<void(EngineMessage)> post_;
+  PrefixCache cache_;
 
   absl::flat_hash_map<SessionId, Session> sessions_;
   absl::flat_hash_map<Key, Sequence*> live_;       // those whose end is not told yet

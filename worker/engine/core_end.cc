@@ -26,6 +26,7 @@ void EngineCore::ReportToken(Sequence& sequence, int32_t token,
   if (logprobs) report.logprobs.push_back(*std::move(logprobs));
   report.prompt_logprobs = std::move(sequence.prompt_logprobs);
   sequence.prompt_logprobs.clear();
+  if (report.first_index == 0) report.cached_tokens = sequence.cached_tokens;
   report.finish = finish;
 }
 
@@ -70,8 +71,7 @@ void EngineCore::Retire(Sequence& sequence, SequenceEnd end) {
   if (parts_.metrics != nullptr) parts_.metrics->OnEnd(end);
   live_.erase(Key(sequence.session(), sequence.request().handle));
   if (sequence.open_handoffs > 0) return sequence.Enter(SequenceState::kClosing);
-  parts_.pool->Release(sequence.blocks);
-  sequence.blocks.clear();
+  ReturnBlocks(sequence);
   sequence.Enter(SequenceState::kFinished);
 }
 
@@ -103,6 +103,15 @@ void EngineCore::BeginHandoff(Sequence& sequence) {
                            core.OnSent(id, attempt, std::move(sent));
                          });
                        });
+  SendComputed(sequence);
+}
+
+// What is in the cache need not be computed before it is sent.
+void EngineCore::SendComputed(const Sequence& sequence) {
+  if (sequence.computed() == 0) return;
+  for (uint32_t layer = 0; layer < parts_.model->kv()->layout().layers; ++layer) {
+    parts_.sender->LayerReady(sequence.handoff_key(), layer, sequence.computed());
+  }
 }
 
 // No timer but the request's deadline: how long the prompt waits at the other worker is not known
@@ -115,7 +124,7 @@ void EngineCore::ExpectHandoff(Sequence& sequence) {
   sequence.clean_blocks = used;  // the handoff writes them whole
   parts_.receiver->Expect(
       sequence.handoff_key(), tokens, {sequence.blocks.begin(), sequence.blocks.begin() + used},
-      /*held_blocks=*/0, sequence.request().deadline,
+      sequence.cached_blocks, sequence.request().deadline,
       [post = post_, id = sequence.id()](absl::StatusOr<HandoffReceived> received) {
         post([id, received = std::move(received)](EngineCore& core) mutable {
           core.OnReceived(id, std::move(received));
@@ -135,8 +144,7 @@ void EngineCore::OnSent(uint64_t id, uint32_t attempt, absl::StatusOr<HandoffSen
   --sequence->open_handoffs;
   if (sequence->state() == SequenceState::kClosing) {
     if (sequence->open_handoffs > 0) return;
-    parts_.pool->Release(sequence->blocks);
-    sequence->blocks.clear();
+    ReturnBlocks(*sequence);
     return sequence->Enter(SequenceState::kFinished);
   }
   if (attempt != sequence->request().attempt) return;  // given up for another peer
@@ -159,8 +167,7 @@ void EngineCore::OnReceived(uint64_t id, absl::StatusOr<HandoffReceived> receive
   }
   --sequence->open_handoffs;
   if (sequence->state() == SequenceState::kClosing) {
-    parts_.pool->Release(sequence->blocks);
-    sequence->blocks.clear();
+    ReturnBlocks(*sequence);
     return sequence->Enter(SequenceState::kFinished);
   }
   const absl::Status status =
@@ -189,6 +196,7 @@ absl::Status EngineCore::TakeReceived(Sequence& sequence, const HandoffReceived&
     return absl::InternalError("the two workers disagree whether the first token is the last");
   }
   sequence.Computed(sequence.prompt_tokens());
+  PublishBlocks(sequence);
   sequence.Append(first.token_id, *over);
   ReportToken(sequence, first.token_id, std::nullopt, finish);
   if (finish) {

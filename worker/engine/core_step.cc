@@ -48,8 +48,8 @@ absl::Status EngineCore::ExpiryOf(const Sequence& waiting, absl::Time now) const
   return absl::UnavailableError(absl::StrCat(
       all_run ? "none of the running requests ended" : "too few KV blocks became free", " within ",
       absl::FormatDuration(options_.queue_timeout), ": ", waiting_.size(), " requests wait, ",
-      held_.size(), " of at most ", limits_.max_sequences, " run, ", parts_.pool->free_blocks(),
-      " of ", parts_.pool->blocks(), " blocks are free"));
+      held_.size(), " of at most ", limits_.max_sequences, " run, ", cache_.available(), " of ",
+      parts_.pool->blocks(), " blocks are free"));
 }
 
 void EngineCore::ExpireWaiting(absl::Time now) {
@@ -116,12 +116,20 @@ Plan EngineCore::MakeNextPlan() {
   held_entries_.clear();
   waiting_entries_.clear();
   for (const auto& sequence : held_) held_entries_.push_back(EntryOf(*sequence));
+  uint64_t needed = 0;  // behind the first that does not fit nobody is admitted: no need to look
   for (const auto& sequence : waiting_) {
     if (held_.size() + waiting_entries_.size() >= limits_.max_sequences) break;
-    if (sequence->ready()) waiting_entries_.push_back(EntryOf(*sequence));
+    if (!sequence->ready()) continue;
+    ScheduleEntry entry = EntryOf(*sequence);
+    const PrefixCache::Match match = FindPrefix(*sequence);
+    entry.blocks_needed -= match.in_use;
+    entry.position = match.blocks * limits_.block_tokens;
+    entry.pending -= entry.position;
+    waiting_entries_.push_back(entry);
+    needed += entry.blocks_needed;
+    if (needed > cache_.available()) break;
   }
-  return MakePlan(
-      {limits_, held_entries_, waiting_entries_, parts_.pool->free_blocks(), BudgetTokens()});
+  return MakePlan({limits_, held_entries_, waiting_entries_, cache_.available(), BudgetTokens()});
 }
 
 // As many rows as the measured speed computes within step_target; a block's until it is known, so
@@ -134,15 +142,16 @@ uint32_t EngineCore::BudgetTokens() const {
 }
 
 void EngineCore::Admit(uint32_t count) {
+  const size_t first = held_.size();
   for (auto it = waiting_.begin(); count > 0; --count) {
     it = std::find_if(it, waiting_.end(), [](const auto& sequence) { return sequence->ready(); });
-    std::unique_ptr<Sequence> sequence = std::move(*it);
+    held_.push_back(std::move(*it));
     it = waiting_.erase(it);
-    sequence->blocks.resize(BlocksNeeded(sequence->request(), limits_.block_tokens));
-    TANDEM_CHECK(parts_.pool->Acquire(absl::MakeSpan(sequence->blocks)).ok(),
-                 "the plan counted on blocks that are not free");
-    held_.push_back(std::move(sequence));
-    Sequence& admitted = *held_.back();
+    TakePrefix(*held_.back());  // before new blocks for one could evict what another found
+  }
+  for (size_t i = first; i < held_.size(); ++i) {
+    Sequence& admitted = *held_[i];
+    TakeNewBlocks(admitted);
     if (admitted.request().role == Role::kDecode) {
       admitted.Enter(SequenceState::kAwaitingKv);
       ExpectHandoff(admitted);
@@ -150,16 +159,6 @@ void EngineCore::Admit(uint32_t count) {
       admitted.Enter(SequenceState::kPrefilling);
       if (admitted.request().role == Role::kPrefill) BeginHandoff(admitted);
     }
-  }
-}
-
-// Blocks are cleared right before their first row is computed: all at once at admission would keep
-// the others waiting.
-void EngineCore::CleanBlocks(Sequence& sequence, uint32_t rows) {
-  const uint32_t used =
-      (sequence.computed() + rows + limits_.block_tokens - 1) / limits_.block_tokens;
-  for (; sequence.clean_blocks < used; ++sequence.clean_blocks) {
-    parts_.model->kv()->Clear(sequence.blocks[sequence.clean_blocks]);
   }
 }
 
@@ -209,6 +208,7 @@ void EngineCore::TakeRows(const Run& run, absl::Span<const float> logits) {
   Sequence& sequence = *run.sequence;
   const uint32_t from = sequence.computed();
   sequence.Computed(run.rows);
+  PublishBlocks(sequence);
   if (run.logits == BatchBuilder::Logits::kAll) GatherPromptLogprobs(run, from, logits);
   if (sequence.pending() > 0) return;
   const uint32_t last = run.logits == BatchBuilder::Logits::kAll ? run.rows - 1 : 0;

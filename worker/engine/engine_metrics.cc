@@ -29,6 +29,7 @@ EngineMetrics::EngineMetrics(const WorkerMetrics& metrics, const std::string& mo
       kv_usage_(metrics.kv_cache_usage.With({model})),
       blocks_free_(metrics.kv_blocks.With({model, "free"})),
       blocks_filling_(metrics.kv_blocks.With({model, "filling"})),
+      blocks_ready_(metrics.kv_blocks.With({model, "ready"})),
       step_duration_(metrics.step_duration.With({model})),
       step_tokens_(metrics.step_tokens.With({model})),
       prompt_tokens_(metrics.tokens.With({model, "prompt"})),
@@ -39,6 +40,9 @@ EngineMetrics::EngineMetrics(const WorkerMetrics& metrics, const std::string& mo
       cancelled_(metrics.sequences.With({model, "cancelled"})),
       handed_off_(metrics.sequences.With({model, "handed_off"})),
       error_(metrics.sequences.With({model, "error"})),
+      prefix_queries_(metrics.prefix_queries.With({model})),
+      prefix_hits_(metrics.prefix_hits.With({model})),
+      prefix_evictions_(metrics.prefix_evictions.With({model})),
       handoffs_(metrics.handoffs),
       sent_bytes_(metrics.handoff_bytes.With({"sent"})),
       received_bytes_(metrics.handoff_bytes.With({"received"})),
@@ -70,6 +74,11 @@ void EngineMetrics::OnEnd(SequenceEnd end) const {
   }
 }
 
+void EngineMetrics::OnPrefix(uint32_t tokens_looked_for, uint32_t tokens_found) const {
+  prefix_queries_.Add(tokens_looked_for);
+  prefix_hits_.Add(tokens_found);
+}
+
 void EngineMetrics::OnSent(const absl::StatusOr<HandoffSent>& sent) const {
   handoffs_.With({"sent", OutcomeOf(sent.status())}).Add();
   if (!sent.ok()) return;
@@ -88,8 +97,10 @@ void EngineMetrics::OnReceived(const absl::StatusOr<HandoffReceived>& received,
 void EngineMetrics::OnLoad(const EngineLoad& load) const {
   waiting_.Set(load.waiting);
   running_.Set(load.running);
-  blocks_free_.Set(load.blocks_free);
-  blocks_filling_.Set(load.blocks_total - load.blocks_free);
+  const uint32_t free = load.blocks_free - load.blocks_unused;
+  blocks_free_.Set(free);
+  blocks_ready_.Set(load.blocks_ready);
+  blocks_filling_.Set(load.blocks_total - free - load.blocks_ready);
   kv_usage_.Set(1.0 - static_cast<double>(load.blocks_free) / load.blocks_total);
 }
 

@@ -25,16 +25,19 @@ class EngineMetrics {
   void OnStep(absl::Duration took, uint32_t prompt_rows, uint32_t decode_rows) const;
   void OnGenerated() const { generated_tokens_.Add(); }
   void OnEnd(SequenceEnd end) const;
+  void OnPrefix(uint32_t tokens_looked_for, uint32_t tokens_found) const;
+  void OnEvicted(uint64_t blocks) const { prefix_evictions_.Add(static_cast<double>(blocks)); }
   void OnSent(const absl::StatusOr<HandoffSent>& sent) const;
   // `took`: since the receiver was told to expect it.
   void OnReceived(const absl::StatusOr<HandoffReceived>& received, absl::Duration took) const;
   void OnLoad(const EngineLoad& load) const;
 
  private:
-  const Gauge waiting_, running_, kv_usage_, blocks_free_, blocks_filling_;
+  const Gauge waiting_, running_, kv_usage_, blocks_free_, blocks_filling_, blocks_ready_;
   const Histogram step_duration_, step_tokens_;
   const Counter prompt_tokens_, generated_tokens_;
   const Counter stop_, length_, time_limit_, cancelled_, handed_off_, error_;
+  const Counter prefix_queries_, prefix_hits_, prefix_evictions_;
   const MetricFamily<Counter> handoffs_;
   const Counter sent_bytes_, received_bytes_;
   const Histogram sent_duration_, received_duration_;

@@ -27,7 +27,8 @@ struct SequenceOutput {
   std::vector<int32_t> token_ids;
   std::vector<PositionLogprobs> logprobs;  // one a token, or none
   std::vector<PositionLogprobs>
-      prompt_logprobs;  // with token 0; one a prompt token, the first empty
+      prompt_logprobs;         // with token 0; one a prompt token, the first empty
+  uint32_t cached_tokens = 0;  // with token 0, from who computed the prompt: that it had already
   std::optional<SequenceFinish> finish;
   std::optional<HandoffSent> handoff;
   absl::Status error;
@@ -42,7 +43,9 @@ struct EngineLoad {
   uint32_t waiting = 0;
   uint32_t running = 0;
   uint32_t blocks_total = 0;
-  uint32_t blocks_free = 0;
+  uint32_t blocks_free = 0;                // that a new request could have, blocks_unused included
+  uint32_t blocks_unused = 0;              // cached, and in nobody's use
+  uint32_t blocks_ready = 0;               // cached, in use or not
   uint64_t queued_prefill_tokens = 0;      // prompt tokens accepted and not yet computed
   uint64_t outstanding_decode_tokens = 0;  // that the running sequences may still produce
   float prefill_tokens_per_second = 0;     // of the last seconds; 0 when nothing ran
@@ -58,7 +61,8 @@ struct EngineLoad {
 class StepSink {
  public:
   virtual ~StepSink() = default;
-  // The request is in the queue.
+  // The request is in the queue. `cached_tokens` of its prompt are in the cache now; it may have
+  // more or fewer when it is admitted.
   virtual void OnAccepted(uint64_t handle, uint32_t cached_tokens) = 0;
   // Nothing of it runs here, now or later.
   virtual void OnRefused(uint64_t handle, const absl::Status& status) = 0;

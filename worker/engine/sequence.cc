@@ -54,13 +54,15 @@ uint64_t BlocksNeeded(const EngineRequest& request, uint32_t block_tokens) {
   return (request.prompt.size() + output + block_tokens - 1) / block_tokens;
 }
 
-Sequence::Sequence(uint64_t id, SessionId session, EngineRequest request, absl::Time arrived)
+Sequence::Sequence(uint64_t id, SessionId session, EngineRequest request, absl::Time arrived,
+                   const BlockKey& root)
     : ready_since(arrived),
       id_(id),
       session_(session),
       request_(std::move(request)),
       limit_at_(arrived + request_.time_limit),
-      tokens_(request_.prompt) {}
+      tokens_(request_.prompt),
+      keys_({root}) {}
 
 void Sequence::Enter(SequenceState next) {
   TANDEM_CHECK(Allowed(state_, next), "a sequence can't go from this state to that one");
@@ -71,6 +73,16 @@ void Sequence::Enter(SequenceState next) {
 void Sequence::Computed(uint32_t rows) {
   TANDEM_CHECK(rows <= pending(), "more rows were computed than there are tokens");
   computed_ += rows;
+}
+
+absl::Span<const BlockKey> Sequence::Keys(uint32_t blocks, uint32_t block_tokens) {
+  while (keys_.size() <= blocks) {
+    const size_t at = (keys_.size() - 1) * block_tokens;
+    TANDEM_CHECK(at + block_tokens <= tokens_.size(), "only whole blocks of tokens have keys");
+    keys_.push_back(
+        ChainBlockKey(keys_.back(), absl::MakeConstSpan(tokens_).subspan(at, block_tokens)));
+  }
+  return absl::MakeConstSpan(keys_).subspan(1, blocks);
 }
 
 bool Sequence::stops(int32_t token) const {

@@ -6,6 +6,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "base/block_hash.h"
 #include "kvstore/handoff/handoff.h"
 #include "worker/engine/output.h"
 #include "worker/engine/request.h"
@@ -35,7 +36,9 @@ uint64_t BlocksNeeded(const EngineRequest& request, uint32_t block_tokens);
 //   threads the engine's only
 class Sequence {
  public:
-  Sequence(uint64_t id, SessionId session, EngineRequest request, absl::Time arrived);
+  // `root`: of the keys of its blocks.
+  Sequence(uint64_t id, SessionId session, EngineRequest request, absl::Time arrived,
+           const BlockKey& root = {});
 
   uint64_t id() const { return id_; }  // unique in the engine's life
   SessionId session() const { return session_; }
@@ -64,6 +67,9 @@ class Sequence {
   // The KV of the next `rows` tokens is in the cache.
   void Computed(uint32_t rows);
   bool stops(int32_t token) const;
+  // Names of its first `blocks` whole blocks of tokens. Valid until the next call.
+  //   requires: blocks * block_tokens <= tokens so far
+  absl::Span<const BlockKey> Keys(uint32_t blocks, uint32_t block_tokens);
   // What the next token's draw depends on; valid until the next Append.
   DrawContext draw_context() const;
   absl::Time limit_at() const { return limit_at_; }  // when the time limit ends it
@@ -75,6 +81,8 @@ class Sequence {
 
   std::vector<BlockId> blocks;                    // held from admission to kFinished
   uint32_t clean_blocks = 0;                      // hold nothing of the last owner, from the first
+  uint32_t cached_blocks = 0;                     // are in the prefix cache, from the first
+  uint32_t cached_tokens = 0;                     // of the prompt, that it found there
   std::vector<PositionLogprobs> prompt_logprobs;  // gathered while prefilling
   std::optional<SequenceFinish> told_finish;      // kPrefill: the first token ended the output
   uint32_t open_handoffs = 0;                     // begun, and `done` not yet called
@@ -98,6 +106,7 @@ class Sequence {
   SequenceState state_ = SequenceState::kWaiting;
   std::vector<int32_t> tokens_;  // prompt, then output
   uint32_t computed_ = 0;
+  std::vector<BlockKey> keys_;  // the root's, then those of whole blocks, as far as asked for
 };
 
 }  // namespace tandem

@@ -75,6 +75,7 @@ wv1::SequenceStep ToProto(const SequenceOutput& output) {
   for (const PositionLogprobs& position : output.prompt_logprobs) {
     Fill(position, step.add_prompt_logprobs());
   }
+  step.set_cached_tokens(output.cached_tokens);
   if (output.finish) {
     step.mutable_finish()->set_reason(ReasonOf(output.finish->reason));
     if (output.finish->stop_token_id) {

@@ -172,8 +172,6 @@ absl::Status CheckHonoured(const wv1::Submit& submit) {
     const char* field;
   } fields[] = {
       {s.n() > 1, "sampling.n"},
-      {!submit.cache().salt().empty(), "cache.salt"},
-      {submit.cache().bypass(), "cache.bypass"},
       {!submit.cache_root().empty(), "cache_root"},
       {submit.priority() != 0, "priority"},
       {submit.resume_size() > 0, "resume"},
@@ -222,8 +220,8 @@ SamplingSpec SpecOf(const iv1::SamplingParams& sampling) {
 absl::Status CheckSomeTokenAllowed(const EngineRequest& request) {
   const std::vector<int32_t>& allowed = request.sampling.allowed_ids;
   const bool none = !allowed.empty() && request.min_tokens > 0 &&
-                    std::includes(request.stop_ids.begin(), request.stop_ids.end(),
-                                  allowed.begin(), allowed.end());
+                    std::includes(request.stop_ids.begin(), request.stop_ids.end(), allowed.begin(),
+                                  allowed.end());
   Violations v;
   v.Check(!none, "sampling.allowed_token_ids",
           "all of them end the output, which stopping.min_tokens forbids");
@@ -258,6 +256,8 @@ absl::StatusOr<EngineRequest> CheckSubmit(const wv1::Submit& submit, const Reque
   if (submit.stopping().has_time_limit_ms()) {
     request.time_limit = absl::Milliseconds(submit.stopping().time_limit_ms());
   }
+  request.cache_salt = submit.cache().salt();
+  request.cache_bypass = submit.cache().bypass();
   if (submit.response().has_logprobs()) request.logprobs = submit.response().logprobs();
   if (submit.response().has_prompt_logprobs()) {
     request.prompt_logprobs = submit.response().prompt_logprobs();

@@ -45,8 +45,8 @@ struct Pair {
     for (int i = 0; i < 300; ++i) Turn();
   }
   void ExpectAllFree() {
-    EXPECT_EQ(prefill.pool->free_blocks(), prefill.pool->blocks());
-    EXPECT_EQ(decode.pool->free_blocks(), decode.pool->blocks());
+    EXPECT_EQ(prefill.core->load().blocks_free, prefill.pool->blocks());
+    EXPECT_EQ(decode.core->load().blocks_free, decode.pool->blocks());
     EXPECT_EQ(handoff.open(), 0u);
   }
 
@@ -169,8 +169,8 @@ TEST(EngineHandoff, BlocksStayUntilTheHandoffLetsGo) {
   pair.decode.Turn();
   EXPECT_EQ(pair.prefill.sink->heard[1].finish->reason, FinishReason::kCancelled);
   EXPECT_EQ(pair.decode.sink->heard[1].finish->reason, FinishReason::kCancelled);
-  EXPECT_LT(pair.prefill.pool->free_blocks(), pair.prefill.pool->blocks());
-  EXPECT_LT(pair.decode.pool->free_blocks(), pair.decode.pool->blocks());
+  EXPECT_LT(pair.prefill.core->load().blocks_free, pair.prefill.pool->blocks());
+  EXPECT_LT(pair.decode.core->load().blocks_free, pair.decode.pool->blocks());
   pair.handoff.Deliver();
   pair.prefill.Turn();
   pair.decode.Turn();
@@ -203,7 +203,7 @@ TEST(EngineHandoff, FailsWhileThePromptIsStillComputed) {
   pair.prefill.Turn();
   EXPECT_THAT(pair.prefill.sink->heard[1].error,
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("kv_abi differs")));
-  EXPECT_EQ(pair.prefill.pool->free_blocks(), pair.prefill.pool->blocks());
+  EXPECT_EQ(pair.prefill.core->load().blocks_free, pair.prefill.pool->blocks());
   pair.decode.Turn();
   pair.decode.core->CloseSession(CoreHarness::kSession);
   pair.RunDry();
@@ -295,7 +295,7 @@ TEST(EngineHandoff, AReassignmentThatCannotBeEndsTheRequestAndSaysWhy) {
     h.core->Cancel(CoreHarness::kSession, 2);
     handoff.Deliver();
     h.Turn();
-    EXPECT_EQ(h.pool->free_blocks(), h.pool->blocks());
+    EXPECT_EQ(h.core->load().blocks_free, h.pool->blocks());
     EXPECT_THAT(h.sink->faults, IsEmpty());
   }
 }
@@ -364,8 +364,8 @@ TEST(EngineHandoff, BlocksAreOfThePromptOnlyHereAndCleanedBehindItThere) {
   pair.Submit(ToyRequest(1, 40, 60));
   pair.prefill.Turn();
   pair.decode.Turn();
-  EXPECT_EQ(pair.prefill.pool->blocks() - pair.prefill.pool->free_blocks(), 3u);
-  EXPECT_EQ(pair.decode.pool->blocks() - pair.decode.pool->free_blocks(), 7u);
+  EXPECT_EQ(pair.prefill.pool->blocks() - pair.prefill.core->load().blocks_free, 3u);
+  EXPECT_EQ(pair.decode.pool->blocks() - pair.decode.core->load().blocks_free, 7u);
   pair.RunDry();
   EXPECT_EQ(pair.prefill.model.kv()->cleared, 3u);
   EXPECT_EQ(pair.decode.model.kv()->cleared, 4u) << "the handoff wrote the others whole";

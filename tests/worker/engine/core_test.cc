@@ -38,7 +38,7 @@ TEST(EngineCore, AnswersAsTheModelAloneWould) {
     ExpectAnswer(request, h.sink->heard[request.handle]);
   }
   EXPECT_EQ(h.sink->heard[3].finish->stop_token_id, h.sink->heard[3].token_ids.back());
-  EXPECT_EQ(h.pool->free_blocks(), h.pool->blocks());
+  EXPECT_EQ(h.core->load().blocks_free, h.pool->blocks());
   EXPECT_THAT(h.model.faults, IsEmpty());
   EXPECT_THAT(h.sink->faults, IsEmpty());
 }
@@ -113,7 +113,7 @@ TEST(EngineCore, ATimeLimitEndsARequestInTheQueueInItsPromptAndInItsOutput) {
   const std::vector<int32_t>& got = h.sink->heard[1].token_ids;
   EXPECT_TRUE(std::equal(got.begin(), got.end(), want.begin())) << "what came is right";
   ExpectAnswer(unlimited, h.sink->heard[4]);
-  EXPECT_EQ(h.pool->free_blocks(), 12u);
+  EXPECT_EQ(h.core->load().blocks_free, 12u);
   EXPECT_THAT(h.sink->faults, IsEmpty());
 }
 
@@ -220,7 +220,7 @@ TEST(EngineCore, CancelEndsARequestInEveryStateAndFreesItsBlocks) {
   h.Submit(ToyRequest(3, 16, 48));  // waits
   ASSERT_TRUE(h.Turn());
   for (uint64_t handle = 1; handle <= 3; ++handle) h.core->Cancel(CoreHarness::kSession, handle);
-  EXPECT_EQ(h.pool->free_blocks(), 12u) << "freed at once, not at the next step";
+  EXPECT_EQ(h.core->load().blocks_free, 12u) << "freed at once, not at the next step";
   EXPECT_FALSE(h.Turn());
   for (uint64_t handle = 1; handle <= 3; ++handle) {
     EXPECT_EQ(h.sink->heard[handle].finish->reason, FinishReason::kCancelled);
@@ -250,7 +250,7 @@ TEST(EngineCore, ExpiredWorkIsNeverStartedAndRunningWorkEnds) {
   EXPECT_THAT(h.sink->heard[2].error, StatusIs(absl::StatusCode::kDeadlineExceeded,
                                                HasSubstr("while decoding, after 2 output tokens")));
   EXPECT_THAT(h.sink->heard[3].error, StatusIs(absl::StatusCode::kDeadlineExceeded));
-  EXPECT_EQ(h.pool->free_blocks(), 4u);
+  EXPECT_EQ(h.core->load().blocks_free, 4u);
 }
 
 TEST(EngineCore, APausedRequestKeepsItsStateAndGoesOn) {
@@ -290,11 +290,11 @@ TEST(EngineCore, AClosedSessionLosesItsSequencesAndOthersDoNot) {
   ASSERT_TRUE(h.Turn());
   const int steps = h.sink->steps;
   h.core->CloseSession(CoreHarness::kSession);
-  EXPECT_EQ(h.pool->free_blocks(), 4u);
+  EXPECT_EQ(h.core->load().blocks_free, 4u);
   h.RunDry();
   ExpectAnswer(ToyRequest(1, 16, 40), other_sink->heard[1]);
   EXPECT_EQ(h.sink->steps, steps) << "a closed session hears nothing more";
-  EXPECT_EQ(h.pool->free_blocks(), 8u);
+  EXPECT_EQ(h.core->load().blocks_free, 8u);
 }
 
 TEST(EngineCore, AFailedStepEndsItsSequencesAndTheNextRuns) {
@@ -304,7 +304,7 @@ TEST(EngineCore, AFailedStepEndsItsSequencesAndTheNextRuns) {
   ASSERT_TRUE(h.Turn());
   EXPECT_THAT(h.sink->heard[1].error,
               StatusIs(absl::StatusCode::kInternal, HasSubstr("model step 1: the toy broke")));
-  EXPECT_EQ(h.pool->free_blocks(), h.pool->blocks());
+  EXPECT_EQ(h.core->load().blocks_free, h.pool->blocks());
   h.Submit(ToyRequest(2, 20, 10));
   h.RunDry();
   ExpectAnswer(ToyRequest(2, 20, 10), h.sink->heard[2]);

@@ -35,8 +35,8 @@ class Walk {
   }
 
   void Check() {
-    EXPECT_EQ(prefill_.pool->free_blocks(), prefill_.pool->blocks());
-    EXPECT_EQ(decode_.pool->free_blocks(), decode_.pool->blocks());
+    EXPECT_EQ(prefill_.core->load().blocks_free, prefill_.pool->blocks());
+    EXPECT_EQ(decode_.core->load().blocks_free, decode_.pool->blocks());
     EXPECT_THAT(handoff_.faults, IsEmpty());
     for (CoreHarness* h : {&prefill_, &decode_}) {
       EXPECT_THAT(h->sink->faults, IsEmpty());
@@ -61,6 +61,12 @@ class Walk {
 
   void Arrive() {
     EngineRequest request = ToyRequest(++last_handle_, 1 + rng_() % 120, 1 + rng_() % 40);
+    if (Chance(50)) {  // begins as many others do
+      const EngineRequest common = ToyRequest(1000000 + rng_() % 3, 1 + rng_() % 100, 1);
+      request.prompt.insert(request.prompt.begin(), common.prompt.begin(), common.prompt.end());
+    }
+    if (Chance(10)) request.cache_bypass = true;
+    if (Chance(10)) request.cache_salt = "salt";
     if (Chance(30)) request.sampling.temperature = 0;
     if (Chance(20)) request.logprobs = rng_() % 4;
     if (Chance(10)) request.prompt_logprobs = rng_() % 3;
@@ -85,7 +91,8 @@ class Walk {
       if (!h.sink->roles.contains(handle)) return true;
       const Heard& heard = h.sink->heard[handle];
       return heard.refused > 0 || !heard.error.ok() ||
-             (heard.finish && heard.finish->reason == FinishReason::kCancelled);
+             (heard.finish && (heard.finish->reason == FinishReason::kCancelled ||
+                               heard.finish->reason == FinishReason::kTimeLimit));
     };
     std::erase_if(split_, [&](uint64_t handle) {
       const bool prefill = lost(prefill_, handle), decode = lost(decode_, handle);
@@ -231,7 +238,7 @@ TEST(EngineWalk, NobodyStarvesAndNobodyIsOvertakenByMoreThanRunAtOnce) {
   for (size_t i = 0; i < sink->order.size(); ++i) {
     ASSERT_LT(sink->order[i], i + 1 + options.max_sequences);
   }
-  EXPECT_EQ(h.pool->free_blocks(), h.pool->blocks());
+  EXPECT_EQ(h.core->load().blocks_free, h.pool->blocks());
 }
 
 }  // namespace

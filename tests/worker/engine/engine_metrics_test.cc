@@ -45,7 +45,30 @@ TEST(EngineMetrics, CountStepsTokensEndsAndHandoffs) {
   EXPECT_THAT(text, ended("error", 1));
   EXPECT_THAT(text, ended("stop", 0));
   EXPECT_THAT(text, HasSubstr("tandem_handoffs_total{direction=\"sent\",outcome=\"refused\"} 1"));
-  EXPECT_THAT(text, HasSubstr("tandem_worker_kv_blocks{model=\"toy\",state=\"free\"} 64"));
+  EXPECT_THAT(text, HasSubstr("tandem_worker_kv_cache_usage_ratio{model=\"toy\"} 0"));
+}
+
+TEST(EngineMetrics, CountWhatThePrefixCacheWasAskedForAndFound) {
+  MetricRegistry registry;
+  const WorkerMetrics metrics(&registry);
+  CoreHarness h;
+  const EngineMetrics counted(metrics, "toy", h.model.kv()->layout(), 64);
+  h.metrics = &counted;
+  h.Connect(nullptr, nullptr);
+  for (uint64_t handle = 1; handle <= 2; ++handle) {
+    EngineRequest request = ToyRequest(handle, 1, 5);
+    request.prompt = ToyRequest(7, 40, 1).prompt;
+    h.Submit(request);
+    h.RunDry();
+  }
+  counted.OnLoad(h.core->load());
+  const std::string text = registry.Text();
+  EXPECT_THAT(text, HasSubstr("tandem_worker_prefix_cache_queries_total{model=\"toy\"} 64"));
+  EXPECT_THAT(text, HasSubstr("tandem_worker_prefix_cache_hits_total{model=\"toy\"} 32"));
+  EXPECT_THAT(text, HasSubstr("tandem_worker_prefix_cache_evictions_total{model=\"toy\"} 0"));
+  EXPECT_THAT(text, HasSubstr("tandem_worker_kv_blocks{model=\"toy\",state=\"free\"} 62"));
+  EXPECT_THAT(text, HasSubstr("tandem_worker_kv_blocks{model=\"toy\",state=\"ready\"} 2"));
+  EXPECT_THAT(text, HasSubstr("tandem_worker_kv_blocks{model=\"toy\",state=\"filling\"} 0"));
   EXPECT_THAT(text, HasSubstr("tandem_worker_kv_cache_usage_ratio{model=\"toy\"} 0"));
 }
 

@@ -92,7 +92,7 @@ TEST(Engine, ServesManySessionsFromManyThreads) {
   for (std::thread& thread : threads) thread.join();
   h.engine->Drain();
   EXPECT_TRUE(h.engine->WaitDrained(absl::Seconds(20)));
-  EXPECT_EQ(h.pool->free_blocks(), 64u);
+  EXPECT_EQ(h.engine->load().blocks_free, 64u);
   EXPECT_GT(h.engine->progress().step_number, 0u);
 }
 

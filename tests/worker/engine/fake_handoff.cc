@@ -62,8 +62,9 @@ void FakeHandoff::Expect(const HandoffKey& key, uint32_t prompt_tokens, std::vec
                          uint32_t held_blocks, absl::Time, HandoffReceiver::Done done) {
   if (blocks.size() != (prompt_tokens + 15) / 16) faults.push_back("Expect: blocks");
   if (announced_.erase(NameOf(key)) == 0) faults.push_back("Expect: not announced");
-  if (held_blocks != 0) faults.push_back("Expect: held blocks");
-  receives_[NameOf(key)] = {prompt_tokens, std::move(blocks), std::move(done), false};
+  if (held_blocks > blocks.size()) faults.push_back("Expect: held blocks");
+  this->held_blocks += held_blocks;
+  receives_[NameOf(key)] = {prompt_tokens, std::move(blocks), held_blocks, std::move(done), false};
 }
 
 void FakeHandoff::Cancel(const HandoffKey& key, absl::string_view) {
@@ -80,7 +81,12 @@ void FakeHandoff::Copy(const Send& send, const Receive& receive) {
     const std::vector<uint8_t>& taken = send.taken.at(layer);
     for (size_t i = 0; i < send.blocks.size(); ++i) {
       const auto slice = absl::MakeConstSpan(taken).subspan(i * bytes, bytes);
-      std::copy(slice.begin(), slice.end(), to_->Slice(layer, receive.blocks[i]).begin());
+      const auto target = to_->Slice(layer, receive.blocks[i]);
+      if (i >= receive.held_blocks) {
+        std::copy(slice.begin(), slice.end(), target.begin());
+      } else if (absl::MakeConstSpan(target) != slice) {
+        faults.push_back(absl::StrCat("held block ", i, " is another one"));
+      }
       if (slice == from_->Slice(layer, send.blocks[i])) continue;
       faults.push_back(absl::StrCat("LayerReady too early: layer ", layer, ", block ", i));
     }

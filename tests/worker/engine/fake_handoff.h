@@ -45,6 +45,7 @@ class FakeHandoff final : public HandoffSender, public HandoffReceiver {
   size_t open() const { return sends_.size() + receives_.size() + announced_.size(); }
   std::vector<std::string> faults;
   std::vector<std::string> peers;  // of each Begin
+  uint32_t held_blocks = 0;        // of all Expects
 
  private:
   using Name = std::pair<std::string, uint32_t>;
@@ -61,6 +62,7 @@ class FakeHandoff final : public HandoffSender, public HandoffReceiver {
   struct Receive {
     uint32_t prompt_tokens = 0;
     std::vector<BlockId> blocks;
+    uint32_t held_blocks = 0;
     HandoffReceiver::Done done;
     bool cancelled = false;
   };

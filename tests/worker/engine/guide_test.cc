@@ -95,7 +95,7 @@ struct GuidedCore {
   }
   ~GuidedCore() {
     EXPECT_THAT(harness.sink->faults, IsEmpty());
-    EXPECT_EQ(harness.pool->free_blocks(), harness.pool->blocks());
+    EXPECT_EQ(harness.core->load().blocks_free, harness.pool->blocks());
   }
   CoreHarness harness;
 };

@@ -37,6 +37,10 @@ void RecordingSink::Take(const SequenceOutput& output) {
   h.logprobs.insert(h.logprobs.end(), output.logprobs.begin(), output.logprobs.end());
   h.prompt_logprobs.insert(h.prompt_logprobs.end(), output.prompt_logprobs.begin(),
                            output.prompt_logprobs.end());
+  if (output.cached_tokens > 0 && output.first_index > 0) {
+    faults.push_back(absl::StrCat(output.handle, " told of cached tokens late"));
+  }
+  h.cached_tokens += output.cached_tokens;
   if (output.finish) h.finish = output.finish;
   if (output.handoff) h.handoff = output.handoff;
   if (!output.error.ok()) h.error = output.error;

@@ -17,6 +17,7 @@ struct Heard {
   absl::Status refusal;
   std::vector<int32_t> token_ids;
   std::vector<PositionLogprobs> logprobs, prompt_logprobs;
+  uint32_t cached_tokens = 0;
   std::optional<SequenceFinish> finish;
   std::optional<HandoffSent> handoff;
   absl::Status error;

@@ -104,9 +104,30 @@ TEST(EngineOnRealModel, ABatchOfOneEqualsABatchOfSixteenInAnyChunkingOnAnyThread
         ASSERT_TRUE(core.sink->heard[request.handle].finish.has_value());
         ExpectSame(Alone().at(request.handle), core.sink->heard[request.handle]);
       }
-      EXPECT_EQ(core.pool->free_blocks(), core.pool->blocks());
+      EXPECT_EQ(core.core->load().blocks_free, core.pool->blocks());
     }
   }
+}
+
+TEST(EngineOnRealModel, PrefixHitsChangeNoBit) {
+  RealCore core(2, 48);
+  for (const EngineRequest& request : Requests()) core.Submit(request);
+  while (core.Turn()) {
+  }
+  uint64_t cached = 0;
+  for (EngineRequest request : Requests()) {  // again, and the blocks are there
+    request.handle += 100;
+    core.Submit(request);
+  }
+  while (core.Turn()) {
+  }
+  for (const EngineRequest& request : Requests()) {
+    SCOPED_TRACE(request.handle);
+    const Heard& heard = core.sink->heard[request.handle + 100];
+    cached += heard.cached_tokens;
+    ExpectSame(Alone().at(request.handle), heard);
+  }
+  EXPECT_GT(cached, 300u);
 }
 
 TEST(EngineOnRealModel, SplitEqualsUnified) {

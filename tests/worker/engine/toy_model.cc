@@ -81,6 +81,7 @@ void ToyModel::Check(bool ok, absl::string_view what) {
 void ToyModel::CheckBatch(const Batch& batch) {
   const int32_t rows = static_cast<int32_t>(batch.token_ids.size());
   largest_batch = std::max(largest_batch, rows);
+  this->rows += rows;
   Check(rows > 0 && rows <= max_rows(), "rows");
   Check(static_cast<int32_t>(batch.logit_rows.size()) <= max_logit_rows(), "logit rows");
   Check(std::is_sorted(batch.logit_rows.begin(), batch.logit_rows.end()), "logit row order");

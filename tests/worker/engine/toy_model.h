@@ -51,6 +51,7 @@ class ToyModel final : public Model {
 
   bool fail_next = false;
   int32_t largest_batch = 0;  // rows
+  int64_t rows = 0;           // of all batches
   std::vector<std::string> faults;
 
  private:

@@ -117,11 +117,10 @@ TEST(Adjust, RepetitionLooksAtPromptAndOutputTheOthersAtTheOutputAlone) {
 TEST(Adjust, ExtremesStayFiniteAndTheImpossibleStaysImpossible) {
   LogitAdjuster adjuster;
   const Tokens tokens = {{0, 1, 2}, {}, {}};
-  ASSERT_OK_AND_ASSIGN(
-      const auto adjusted,
-      adjuster.Adjust({9, -9, -kInfinity},
-                      {.repetition_penalty = 1e-40f, .logit_bias = {{2, 100.0f}}},
-                      tokens.context()));
+  ASSERT_OK_AND_ASSIGN(const auto adjusted,
+                       adjuster.Adjust({9, -9, -kInfinity},
+                                       {.repetition_penalty = 1e-40f, .logit_bias = {{2, 100.0f}}},
+                                       tokens.context()));
   EXPECT_EQ(adjusted[0], std::numeric_limits<float>::max());
   EXPECT_EQ(adjusted[2], -kInfinity);
 }

@@ -61,6 +61,7 @@ TEST(RequestCheck, EveryHonouredFieldReachesTheEngine) {
                    logit_bias { key: 4 value: -100 } }
         stopping { max_tokens: 8 min_tokens: 8 stop_token_ids: [50, 7] ignore_eos: true stop: "x"
                    time_limit_ms: 3600000 }
+        cache { salt: "s" bypass: true }
         response { logprobs: 0 prompt_logprobs: 20 token_ids: true no_text: true })"),
                                    Limits(), kNow));
   EXPECT_EQ(request.attempt, 3u);
@@ -76,6 +77,8 @@ TEST(RequestCheck, EveryHonouredFieldReachesTheEngine) {
   EXPECT_EQ(request.sampling.repetition_penalty, 10.0f);
   EXPECT_THAT(request.sampling.allowed_ids, ElementsAre(3, 9)) << "ascending, each once";
   EXPECT_THAT(request.sampling.logit_bias, ElementsAre(Pair(4, -100.0f)));
+  EXPECT_EQ(request.cache_salt, "s");
+  EXPECT_TRUE(request.cache_bypass);
   EXPECT_EQ(request.min_tokens, 8u);
   EXPECT_EQ(request.time_limit, absl::Hours(1));
   EXPECT_EQ(request.max_tokens, 8u);
@@ -199,14 +202,9 @@ TEST(RequestCheck, WhatIsNotHonouredIsRefusedByItsPath) {
   const struct {
     std::string field, text;
   } fields[] = {
-      {"sampling.n", "sampling { n: 2 }"},
-      {"cache.salt", "cache { salt: \"s\" }"},
-      {"cache.bypass", "cache { bypass: true }"},
-      {"cache_root", "cache_root: \"r\""},
-      {"priority", "priority: 1"},
-      {"resume", "resume { token_ids: 1 }"},
-      {"lora_name", "lora_name: \"l\""},
-      {"traceparent", "traceparent: \"00-1-2-01\""},
+      {"sampling.n", "sampling { n: 2 }"}, {"cache_root", "cache_root: \"r\""},
+      {"priority", "priority: 1"},         {"resume", "resume { token_ids: 1 }"},
+      {"lora_name", "lora_name: \"l\""},   {"traceparent", "traceparent: \"00-1-2-01\""},
   };
   for (const auto& one : fields) {
     EXPECT_THAT(Check(one.text), StatusIs(absl::StatusCode::kUnimplemented,

@@ -23,8 +23,10 @@ struct SessionServer {
                          Silence::Options silence = {.interval = absl::Minutes(1)})
       : model(model_options) {
     pool = *BlockPool::Create({.blocks = model_options.blocks});
+    EngineOptions engine_options = SmallOptions();
+    engine_options.prefix_cache = false;  // a block that nobody uses is free
     engine =
-        *Engine::Start(SmallOptions(), {.model = &model, .pool = pool.get(), .clock = RealClock()});
+        *Engine::Start(engine_options, {.model = &model, .pool = pool.get(), .clock = RealClock()});
     SessionService::Options options;
     options.parts.engine = engine.get();
     options.parts.clock = RealClock();

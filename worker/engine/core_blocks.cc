@@ -1,0 +1,77 @@
+// The blocks of sequences: found in the prefix cache or new, cleared, shared, given back.
+#include <utility>
+
+#include "base/check.h"
+#include "worker/engine/core.h"
+
+namespace tandem {
+
+// Whole blocks of its tokens that it need not compute. The last token is always computed, since the
+// next one is drawn from its logits; log-probabilities of the prompt need the logits of all.
+uint32_t EngineCore::ReusableBlocks(const Sequence& sequence) const {
+  const EngineRequest& request = sequence.request();
+  if (!options_.prefix_cache || request.cache_bypass) return 0;
+  if (request.prompt_logprobs && request.role != Role::kDecode) return 0;
+  return (sequence.pending() - 1) / limits_.block_tokens;
+}
+
+PrefixCache::Match EngineCore::FindPrefix(Sequence& sequence) const {
+  return cache_.Find(sequence.Keys(ReusableBlocks(sequence), limits_.block_tokens));
+}
+
+void EngineCore::TakePrefix(Sequence& sequence) {
+  const uint32_t looked_for = ReusableBlocks(sequence) * limits_.block_tokens;
+  const uint32_t hits = FindPrefix(sequence).blocks;
+  const uint32_t tokens = hits * limits_.block_tokens;
+  sequence.blocks = cache_.Take(sequence.Keys(hits, limits_.block_tokens));
+  sequence.clean_blocks = sequence.cached_blocks = hits;
+  if (sequence.request().role != Role::kDecode) {
+    sequence.cached_tokens = tokens;
+    sequence.Computed(tokens);
+  }
+  if (parts_.metrics != nullptr) parts_.metrics->OnPrefix(looked_for, tokens);
+}
+
+void EngineCore::TakeNewBlocks(Sequence& sequence) {
+  const size_t held = sequence.blocks.size();
+  const uint64_t evicted = cache_.evicted();
+  sequence.blocks.resize(BlocksNeeded(sequence.request(), limits_.block_tokens));
+  TANDEM_CHECK(cache_.Acquire(absl::MakeSpan(sequence.blocks).subspan(held)).ok(),
+               "the plan counted on blocks that are not free");
+  if (parts_.metrics != nullptr) parts_.metrics->OnEvicted(cache_.evicted() - evicted);
+}
+
+// Blocks are cleared right before their first row is computed: all at once at admission would keep
+// the others waiting.
+void EngineCore::CleanBlocks(Sequence& sequence, uint32_t rows) {
+  const uint32_t used =
+      (sequence.computed() + rows + limits_.block_tokens - 1) / limits_.block_tokens;
+  for (; sequence.clean_blocks < used; ++sequence.clean_blocks) {
+    parts_.model->kv()->Clear(sequence.blocks[sequence.clean_blocks]);
+  }
+}
+
+// Blocks that are full now are there for others, and are never written again.
+void EngineCore::PublishBlocks(Sequence& sequence) {
+  if (!options_.prefix_cache || sequence.request().cache_bypass) return;
+  const uint32_t full = sequence.computed() / limits_.block_tokens;
+  const absl::Span<const BlockKey> keys = sequence.Keys(full, limits_.block_tokens);
+  bool again = true;
+  while (sequence.cached_blocks < full) {
+    const uint32_t i = sequence.cached_blocks;
+    if (cache_.Insert(i > 0 ? &keys[i - 1] : nullptr, keys[i], sequence.blocks[i])) {
+      ++sequence.cached_blocks;
+    } else {
+      // Another's block stood for this one's last, and has been evicted: now this one's can.
+      TANDEM_CHECK(std::exchange(again, false), "a chain can be inserted from its first block");
+      sequence.cached_blocks = 0;
+    }
+  }
+}
+
+void EngineCore::ReturnBlocks(Sequence& sequence) {
+  cache_.Release(sequence.blocks);
+  sequence.blocks.clear();
+}
+
+}  // namespace tandem
