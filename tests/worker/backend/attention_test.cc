@@ -201,10 +201,10 @@ TEST_P(WindowTest, TokensBeforeItDoNotMatter) {
   }
 }
 
-constexpr AttentionCase kWhole[] = {
-    {{9, 3, 64}}, {{4, 4, 8}}, {{16, 1, 20}}, {{10, 2, 80}}, {{7, 1, 128}}};
-constexpr AttentionCase kWindowed[] = {
-    {{9, 3, 64}, 33}, {{4, 4, 8}, 5}, {{16, 1, 20}, 1}, {{10, 2, 80}, 16}, {{7, 1, 128}, 74}};
+constexpr AttentionCase kWhole[] = {{{9, 3, 64}},  {{4, 4, 8}},   {{16, 1, 20}},
+                                    {{10, 2, 80}}, {{7, 1, 128}}, {{20, 10, 16}}};
+constexpr AttentionCase kWindowed[] = {{{9, 3, 64}, 33},  {{4, 4, 8}, 5},    {{16, 1, 20}, 1},
+                                       {{10, 2, 80}, 16}, {{7, 1, 128}, 74}, {{20, 10, 16}, 19}};
 
 std::string NameOfCase(const ::testing::TestParamInfo<AttentionCase>& info) {
   const AttentionShape& shape = info.param.shape;

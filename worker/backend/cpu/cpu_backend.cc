@@ -55,12 +55,14 @@ void StoreToken(const float* kv, const AttentionShape& shape, uint32_t slot, con
   }
 }
 
-// One call of the attention kernel: some rows of a slice with some heads of one kv head.
+// One call of the attention kernel: some rows of a slice with some heads of one kv head, or all
+// heads of some.
 struct AttentionPiece {
   const SequenceSlice* slice = nullptr;
-  size_t first_block = 0;     // of the slice, in AttentionPlan::blocks
-  int32_t row = 0, rows = 0;  // inside the slice
-  int32_t head = 0, heads = 0;
+  size_t first_block = 0;       // of the slice, in AttentionPlan::blocks
+  int32_t row = 0, rows = 0;    // inside the slice
+  int32_t head = 0, heads = 0;  // the first, and how many of each kv head
+  int32_t kv_heads = 1;
 };
 
 struct AttentionPlan {
@@ -71,13 +73,17 @@ struct AttentionPlan {
 };
 
 // Heads that share keys go together, as far as a tile holds them; only when there would be too few
-// pieces for all threads, each head goes alone.
+// pieces for all threads, each head goes alone. Single rows, which are bound by memory, read as
+// many kv heads at once as leave a piece for each thread.
 AttentionPlan PlanAttention(const AttentionShape& shape, const AttentionRule& rule,
                             absl::Span<const SequenceSlice> slices, uint32_t layer, BlockMemory* kv,
                             int32_t row_tile, int threads) {
   AttentionPlan plan;
   const int32_t group = shape.q_heads / shape.kv_heads;
-  const bool few = static_cast<int64_t>(slices.size()) * shape.kv_heads < threads;
+  const int32_t sequences = static_cast<int32_t>(slices.size());
+  const bool few = int64_t{sequences} * shape.kv_heads < threads;
+  const int32_t shares = (threads + sequences - 1) / sequences;
+  const int32_t kv_heads_max = std::min((shape.kv_heads + shares - 1) / shares, kAttentionKvHeads);
   for (const SequenceSlice& slice : slices) {
     const size_t first_block = plan.blocks.size();
     for (const BlockId block : slice.blocks) plan.blocks.push_back(KvSlice(kv, layer, block).base);
@@ -87,11 +93,15 @@ AttentionPlan PlanAttention(const AttentionShape& shape, const AttentionRule& ru
     plan.cost += 0.1 * slice.rows * seen * shape.q_heads * shape.head_dim;
     const int32_t heads_max = few && slice.rows == 1 ? 1 : std::min(group, row_tile);
     const int32_t rows_max = std::max(1, row_tile / heads_max);
+    const int32_t kv_heads = slice.rows == 1 && heads_max == group ? kv_heads_max : 1;
     for (int32_t row = 0; row < slice.rows; row += rows_max) {
       const int32_t rows = std::min(rows_max, slice.rows - row);
-      for (int32_t head = 0, heads = 0; head < shape.q_heads; head += heads) {
-        heads = std::min(heads_max, group - head % group);
-        plan.pieces.push_back({&slice, first_block, row, rows, head, heads});
+      for (int32_t head = 0; head < shape.q_heads;) {
+        AttentionPiece piece{&slice, first_block, row, rows, head};
+        piece.heads = std::min(heads_max, group - head % group);
+        piece.kv_heads = std::min(kv_heads, (shape.q_heads - head + group - 1) / group);
+        plan.pieces.push_back(piece);
+        head += piece.heads * piece.kv_heads;
       }
     }
   }
@@ -304,7 +314,8 @@ void CpuBackend::DoAttention(Tensor qkv, const AttentionShape& shape, const Atte
                              BlockMemory* kv, Tensor out) {
   const AttentionPlan plan =
       PlanAttention(shape, rule, slices, layer, kv, kernels_.row_tile, pool_.threads());
-  const size_t scratch_floats = AttentionScratchFloats(plan.blocks_max, shape.head_dim);
+  const size_t scratch_floats =
+      AttentionScratchFloats(plan.blocks_max, shape.head_dim, kAttentionKvHeads);
   for (Scratch& scratch : scratch_) {
     if (scratch.Get(scratch_floats) == nullptr) return Fault("Attention");
   }
@@ -318,6 +329,7 @@ void CpuBackend::DoAttention(Tensor qkv, const AttentionShape& shape, const Atte
                         .q_stride = qkv.cols,
                         .rows = piece.rows,
                         .heads = piece.heads,
+                        .kv_heads = piece.kv_heads,
                         .position = piece.slice->position + piece.row,
                         .blocks = plan.blocks.data() + piece.first_block,
                         .key_offset = kv_head * head_floats,

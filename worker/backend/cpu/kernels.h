@@ -39,15 +39,17 @@ struct LinearArgs {
 };
 
 // `heads` query heads that share a kv head, of `rows` neighbouring tokens of one sequence. At most
-// row_tile of (row, head) pairs.
+// row_tile of (row, head) pairs. The same for the next kv heads and their query heads, so that what
+// lies side by side in a block is read at once.
 struct AttentionArgs {
   const float* q = nullptr;  // the first row's first head
   int64_t q_stride = 0;      // floats from row to row
   int rows = 0;
   int heads = 0;
+  int kv_heads = 1;                      // at most kAttentionKvHeads
   int64_t position = 0;                  // of the first row
   const float* const* blocks = nullptr;  // slices of the sequence's blocks, in order
-  size_t key_offset = 0;                 // of the kv head inside a slice, in floats
+  size_t key_offset = 0;                 // of the first kv head inside a slice, in floats
   size_t value_offset = 0;
   int head_dim = 0;
   float scale = 0;
@@ -102,10 +104,12 @@ inline constexpr int kLinearPanelsMax = 2;  // panels unpacked at once
 inline constexpr size_t kLinearScratchFloats =
     kLinearPanelsMax * kLanes * (kLinearStretch + kLinearRowBlock);
 
+inline constexpr int kAttentionKvHeads = 8;
+
 // Floats of scratch for `blocks` blocks of keys.
-constexpr size_t AttentionScratchFloats(size_t blocks, int head_dim) {
+constexpr size_t AttentionScratchFloats(size_t blocks, int head_dim, int kv_heads) {
   const size_t padded_dim = (head_dim + kLanes - 1) / kLanes * kLanes;
-  return kRowTileMax * ((blocks + 1) * kLanes + 2 * padded_dim);
+  return kv_heads * kRowTileMax * ((blocks + 1) * kLanes + 2 * padded_dim);
 }
 
 }  // namespace tandem

@@ -100,13 +100,13 @@ struct Linear {
     });
   }
 
-  template <int M, int R, bool kPrefetch>
+  template <int M, int R, bool kFromMemory>
   static __attribute__((noinline)) void Tile(const LinearArgs& args, int64_t panel, int64_t row,
                                              int rows) {
     Sums<S, M, R> sums;
     sums.Clear();
-    Multiply<S, Format, M, R, kPrefetch>(PanelsAt<Format, R>(args, panel),
-                                         args.tiles + row * args.cols, args.cols, sums);
+    Multiply<S, Format, M, R, kFromMemory>(PanelsAt<Format, R>(args, panel),
+                                           args.tiles + row * args.cols, args.cols, sums);
     Finish<S, M, R>(args, panel, row, rows, sums);
   }
 

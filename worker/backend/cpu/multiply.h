@@ -83,11 +83,13 @@ struct Panels {
   }
 };
 
-// Adds the products of `cols` inputs, whole steps, to the sums. `x` is [cols][M]. Where weights
-// come from memory, prefetching keeps a core's stream going.
-template <typename S, typename Format, int M, int R, bool kPrefetch>
+// Adds the products of `cols` inputs, whole steps, to the sums. `x` is [cols][M]. A whole group of
+// panels is one stream from memory, which the processor keeps going by itself; parts of one are
+// not, and are prefetched.
+template <typename S, typename Format, int M, int R, bool kFromMemory>
 inline __attribute__((always_inline)) void Multiply(Panels<Format, R> panels, const float* x,
                                                     int64_t cols, Sums<S, M, R>& sums) {
+  constexpr bool kPrefetch = kFromMemory && R < kGroupPanels;
   constexpr int kStepsAhead = 2048 / (kGroupPanels * Format::kStepBytes) + 1;
   int64_t offset = 0;
   for (int64_t k = 0; k < cols; k += Format::kStep, offset += panels.stride) {

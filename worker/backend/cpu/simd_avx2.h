@@ -21,6 +21,7 @@ struct Avx2 {
   };
   static constexpr int kRowTile = 6;
   static constexpr int kPanelsOfRows(int rows) { return rows == 1 ? 4 : rows == 2 ? 2 : 1; }
+  static constexpr int kMixPanels(int rows) { return kPanelsOfRows(rows); }
   static constexpr int kFixedTile(int digits) { return digits == 1 ? 4 : 2; }
   static constexpr int kFixedPanels(int, int) { return 1; }
 

@@ -15,6 +15,7 @@ struct Avx512 {
   };
   static constexpr int kRowTile = 12;
   static constexpr int kPanelsOfRows(int rows) { return rows <= 4 ? 4 : 2; }
+  static constexpr int kMixPanels(int rows) { return rows <= 2 ? 8 : kPanelsOfRows(rows); }
   static constexpr int kFixedTile(int digits) { return digits == 1 ? 12 : 4; }
   static constexpr int kFixedPanels(int rows, int) { return rows == 1 ? 4 : 2; }
 

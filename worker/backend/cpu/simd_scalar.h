@@ -17,6 +17,7 @@ struct Scalar {
   };
   static constexpr int kRowTile = 4;                     // rows of x that are multiplied at a time
   static constexpr int kPanelsOfRows(int) { return 1; }  // with so many panels
+  static constexpr int kMixPanels(int) { return 1; }     // or so many vectors of a value
   // The same for inputs of 1 or 3 digits (fixed_linear.h).
   static constexpr int kFixedTile(int) { return 4; }
   static constexpr int kFixedPanels(int, int) { return 1; }
