@@ -39,6 +39,13 @@ const std::vector<double>& StepBuckets() {
   return *buckets;
 }
 
+// A mask takes microseconds; its limit is 20 ms.
+const std::vector<double>& MaskBuckets() {
+  static const auto* const buckets = new std::vector<double>{
+      5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05};
+  return *buckets;
+}
+
 }  // namespace
 
 RouterMetrics::RouterMetrics(MetricRegistry* registry)
@@ -138,6 +145,17 @@ WorkerMetrics::WorkerMetrics(MetricRegistry* registry)
       prefix_evictions(registry->NewCounter("tandem_worker_prefix_cache_evictions_total",
                                             "Blocks that left the prefix cache to make room.",
                                             {"model"})),
+      grammars(registry->NewCounter("tandem_worker_grammars_total",
+                                    "Grammars of guided requests. `outcome` is compiled, reused "
+                                    "or failed.",
+                                    {"model", "outcome"})),
+      grammar_compile(registry->NewHistogram("tandem_worker_grammar_compile_duration_seconds",
+                                             "How long compiling a grammar took, in seconds.",
+                                             {"model"}, StepBuckets())),
+      grammar_mask(registry->NewHistogram(
+          "tandem_worker_grammar_mask_duration_seconds",
+          "How long it took to find the tokens that a grammar allows next, in seconds.", {"model"},
+          MaskBuckets())),
       handoffs(registry->NewCounter(
           "tandem_handoffs_total",
           "Requests whose KV moved between workers. `direction` is sent or received; `outcome` is "

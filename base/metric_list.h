@@ -39,6 +39,9 @@ struct WorkerMetrics {
   MetricFamily<Counter> prefix_queries;      // model
   MetricFamily<Counter> prefix_hits;         // model
   MetricFamily<Counter> prefix_evictions;    // model
+  MetricFamily<Counter> grammars;            // model, outcome
+  MetricFamily<Histogram> grammar_compile;   // model
+  MetricFamily<Histogram> grammar_mask;      // model
   MetricFamily<Counter> handoffs;            // direction, outcome
   MetricFamily<Counter> handoff_bytes;       // direction
   MetricFamily<Histogram> handoff_duration;  // direction

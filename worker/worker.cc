@@ -109,8 +109,9 @@ absl::Status Worker::StartEngine() {
   handoffs_ = *std::move(handoffs);
 
   if (const Asset* tokenizer = model_.assets.Find("tokenizer.json")) {
+    guide_metrics_ = std::make_unique<GuideMetrics>(metrics_, Info().model());
     guides_ = std::make_unique<GuidePool>(tokenizer->data, model_.decoder->spec().vocab,
-                                          GuidePool::Options());
+                                          GuidePool::Options{.metrics = guide_metrics_.get()});
   }
   EngineOptions options;
   options.max_sequences = config_.engine().max_sequences();

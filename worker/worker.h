@@ -50,6 +50,7 @@ class Worker {
   std::unique_ptr<BlockPool> pool_;
   std::unique_ptr<EngineMetrics> engine_metrics_;
   std::unique_ptr<Handoffs> handoffs_;
+  std::unique_ptr<GuideMetrics> guide_metrics_;
   std::unique_ptr<GuidePool> guides_;  // null: the model has no tokenizer
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<SessionService> service_;

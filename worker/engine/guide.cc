@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/time/clock.h"
 #include "base/status.h"
 #include "worker/engine/guide_pool.h"
 
@@ -45,7 +46,9 @@ void Guide::ComputeIfQueued() {
     if (state_ != State::kQueued) return;
     state_ = State::kComputing;
   }
+  const absl::Time start = absl::Now();
   status_ = Compute();
+  pool_->OnMask(absl::Now() - start);
   {
     MutexLock lock(&mu_);
     state_ = State::kSet;

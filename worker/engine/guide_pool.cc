@@ -83,11 +83,18 @@ absl::StatusOr<std::shared_ptr<const Grammar>> GuidePool::Compile(const GrammarS
                                   [&](const Cached& cached) { return cached.source == source; });
   if (known != cache_.end()) {
     std::rotate(cache_.begin(), known, known + 1);
+    if (options_.metrics != nullptr) options_.metrics->reused.Add();
     return cache_.front().grammar;
   }
   if (!environment_) environment_ = Load();
   RETURN_IF_ERROR(environment_->status());
-  ASSIGN_OR_RETURN(std::shared_ptr<const Grammar> grammar, (**environment_)->Compile(source));
+  const absl::Time start = absl::Now();
+  absl::StatusOr<std::shared_ptr<const Grammar>> compiled = (**environment_)->Compile(source);
+  if (options_.metrics != nullptr) {
+    (compiled.ok() ? options_.metrics->compiled : options_.metrics->failed).Add();
+    options_.metrics->compile.Observe(absl::Now() - start);
+  }
+  ASSIGN_OR_RETURN(std::shared_ptr<const Grammar> grammar, std::move(compiled));
   cache_.push_front({source, grammar});
   if (cache_.size() > kCached) cache_.pop_back();
   return grammar;
@@ -107,6 +114,10 @@ absl::StatusOr<std::shared_ptr<const GrammarEnvironment>> GuidePool::Load() cons
   }
   LogInfo("the tokenizer is loaded for grammars", {{"seconds", absl::Now() - start}});
   return environment;
+}
+
+void GuidePool::OnMask(absl::Duration took) const {
+  if (options_.metrics != nullptr) options_.metrics->mask.Observe(took);
 }
 
 void GuidePool::ComputeSoon(Guide* guide) {

@@ -10,6 +10,7 @@
 #include "absl/strings/string_view.h"
 #include "base/queue.h"
 #include "worker/engine/guide.h"
+#include "worker/engine/guide_metrics.h"
 
 namespace tandem {
 
@@ -28,6 +29,7 @@ class GuidePool {
   struct Options {
     // Without threads, each call does its part itself: for tests with a clock of their own.
     bool threads = true;
+    const GuideMetrics* metrics = nullptr;  // null: nothing is counted
   };
   // `tokenizer_json` outlives the pool; `logits`: how many the model has.
   GuidePool(absl::string_view tokenizer_json, int32_t logits, Options options);
@@ -52,6 +54,7 @@ class GuidePool {
   };
 
   void ComputeSoon(Guide* guide);
+  void OnMask(absl::Duration took) const;
   void Run(Job& job);
   absl::Status Prepare(const GrammarSource& source, Guide* guide);
   absl::StatusOr<std::shared_ptr<const Grammar>> Compile(const GrammarSource& source);

@@ -225,6 +225,25 @@ TEST_F(GuideTest, AModelWithoutAUsableTokenizerRefuses) {
   }
 }
 
+TEST_F(GuideTest, GrammarsAndMasksAreCounted) {
+  MetricRegistry registry;
+  const GuideMetrics metrics(WorkerMetrics(&registry), "toy");
+  GuidePool pool(Tokenizer48(), ToyModel::kVocab, {.threads = false, .metrics = &metrics});
+  GuidedCore core(&pool);
+  size_t tokens = 0;
+  for (uint64_t handle : {1, 2}) {
+    tokens += core.Answer(Guided(handle, {Kind::kRegex, "[a-e]{5}", {}})).token_ids.size();
+  }
+  core.Answer(Guided(3, {Kind::kRegex, "(", {}}));
+  EXPECT_EQ(metrics.compiled.Value(), 1);
+  EXPECT_EQ(metrics.reused.Value(), 1);
+  EXPECT_EQ(metrics.failed.Value(), 1);
+  const std::string text = registry.Text();
+  EXPECT_THAT(text, HasSubstr("grammar_compile_duration_seconds_count{model=\"toy\"} 2"));
+  EXPECT_THAT(
+      text, HasSubstr(absl::StrCat("grammar_mask_duration_seconds_count{model=\"toy\"} ", tokens)));
+}
+
 // Each request alone, every mask computed by the engine's thread.
 std::map<uint64_t, Heard> Alone(GuidePool* pool) {
   std::map<uint64_t, Heard> answers;
