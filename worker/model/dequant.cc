@@ -65,15 +65,6 @@ void DequantizeQ6K(const uint8_t* block, float* out) {
 
 void DequantizeBlock(DType dtype, const uint8_t* block, float* out) {
   switch (dtype) {
-    case DType::kF32:
-      *out = Load<float>(block);
-      break;
-    case DType::kF16:
-      *out = HalfToFloat(Load<uint16_t>(block));
-      break;
-    case DType::kBF16:
-      *out = std::bit_cast<float>(uint32_t{Load<uint16_t>(block)} << 16);
-      break;
     case DType::kQ8_0:
       DequantizeQ8(block, out);
       break;
@@ -92,7 +83,14 @@ void DequantizeBlock(DType dtype, const uint8_t* block, float* out) {
     case DType::kQ6_K:
       DequantizeQ6K(block, out);
       break;
+    default:
+      break;
   }
+}
+
+template <typename T, typename Convert>
+void ConvertElements(const uint8_t* stored, absl::Span<float> out, Convert convert) {
+  for (size_t i = 0; i < out.size(); ++i) out[i] = convert(Load<T>(stored + i * sizeof(T)));
 }
 
 }  // namespace
@@ -110,6 +108,17 @@ float HalfToFloat(uint16_t half) {
 }
 
 void Dequantize(DType dtype, const uint8_t* stored, absl::Span<float> out) {
+  switch (dtype) {
+    case DType::kF32:
+      return ConvertElements<float>(stored, out, [](float x) { return x; });
+    case DType::kF16:
+      return ConvertElements<uint16_t>(stored, out, HalfToFloat);
+    case DType::kBF16:
+      return ConvertElements<uint16_t>(
+          stored, out, [](uint16_t x) { return std::bit_cast<float>(uint32_t{x} << 16); });
+    default:
+      break;
+  }
   const DTypeInfo info = InfoOf(dtype);
   for (size_t i = 0; i < out.size(); i += info.block_elements) {
     DequantizeBlock(dtype, stored, out.data() + i);

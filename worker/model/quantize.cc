@@ -17,22 +17,28 @@ namespace {
 
 constexpr int kGroup = 32;
 
-// The value of the largest magnitude, with its sign; not finite where one of them is not.
+// The value of the largest magnitude, the first of equals, with its sign; not finite where one of
+// them is not.
 float Extreme(const float* x) {
-  float extreme = 0;
+  float most[4] = {}, flaw[4] = {};  // by lanes, so that the compiler makes vectors of them
   for (int i = 0; i < kGroup; ++i) {
-    if (!std::isfinite(x[i])) return x[i];
-    if (std::abs(x[i]) > std::abs(extreme)) extreme = x[i];
+    const float size = std::abs(x[i]);
+    most[i % 4] = size > most[i % 4] ? size : most[i % 4];
+    flaw[i % 4] += x[i] * 0.0f;  // NaN where it is not finite
   }
-  return extreme;
+  if (const float sum = flaw[0] + flaw[1] + flaw[2] + flaw[3]; sum != 0) return sum;
+  const float largest = std::max(std::max(most[0], most[1]), std::max(most[2], most[3]));
+  return *std::find_if(x, x + kGroup, [&](float value) { return std::abs(value) == largest; });
 }
 
 // The codes nearest to x / scale, in [low, high].
 void NearestCodes(const float* x, float scale, float low, float high, int* codes) {
   const float inverse = scale == 0 ? 0.f : 1.f / scale;
   for (int i = 0; i < kGroup; ++i) {
-    const float code = std::clamp(x[i] * inverse, low, high);
-    codes[i] = static_cast<int>(code + (code < 0 ? -0.5f : 0.5f));
+    float code = x[i] * inverse;
+    code = code < low ? low : code;
+    code = code > high ? high : code;
+    codes[i] = static_cast<int>(code + std::copysign(0.5f, code));
   }
 }
 
@@ -55,10 +61,9 @@ void QuantizeQ4(const float* x, float extreme, uint8_t* block) {
   const float scale = PutScale(extreme / -8, block);
   int codes[kGroup];
   NearestCodes(x, scale, -8, 7, codes);
-  std::memset(block + 2, 0, kGroup / 2);
-  for (int i = 0; i < kGroup; ++i) {
-    const BitPlace place = kCodes.Low(i);
-    block[place.byte] = static_cast<uint8_t>(block[place.byte] | (codes[i] + 8) << place.shift);
+  static_assert(kCodes.low_at == 2 && kCodes.low_run == kGroup / 2);
+  for (int i = 0; i < kGroup / 2; ++i) {
+    block[2 + i] = static_cast<uint8_t>((codes[i] + 8) | (codes[i + kGroup / 2] + 8) << 4);
   }
 }
 

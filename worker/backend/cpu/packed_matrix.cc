@@ -56,20 +56,27 @@ int64_t PanelsHeld(const PackedMatrix::Segment& segment) {
   return (segment.panels + kGroupPanels - 1) / kGroupPanels * kGroupPanels;
 }
 
-// Copies element k of 16 rows to step k, for all k. Whole panels, so that each cache line is
-// written once. A T of the file becomes a word or half as `convert` says.
+// Copies element k of 16 rows to step k, for all k: a square of elements at a time, so that cache
+// lines of both are used whole. A T of the file becomes a word or half as `convert` says.
 template <typename T, typename Convert>
 void PackElements(const uint8_t* const* rows, int lanes, int64_t count, const RowPlace& place,
                   Convert convert) {
+  constexpr int kSquare = 16;
+  decltype(convert(T{})) square[kSquare][kLanes] = {};
   uint8_t* step = place.step.first;
-  for (int64_t k = 0; k < count; ++k, step += place.stride) {
-    decltype(convert(T{})) lane[kLanes] = {};
+  for (int64_t first = 0; first < count; first += kSquare) {
+    const int width = static_cast<int>(std::min<int64_t>(kSquare, count - first));
     for (int i = 0; i < lanes; ++i) {
-      T element;
-      std::memcpy(&element, rows[i] + k * sizeof(T), sizeof(T));
-      lane[i] = convert(element);
+      const uint8_t* from = rows[i] + first * sizeof(T);
+      for (int k = 0; k < width; ++k, from += sizeof(T)) {
+        T element;
+        std::memcpy(&element, from, sizeof(T));
+        square[k][i] = convert(element);
+      }
     }
-    std::memcpy(step, lane, sizeof(lane));
+    for (int k = 0; k < width; ++k, step += place.stride) {
+      std::memcpy(step, square[k], sizeof(square[k]));
+    }
   }
 }
 
