@@ -23,6 +23,43 @@ std::chrono::system_clock::time_point Deadline(absl::Duration from_now) {
   return absl::ToChronoTime(absl::Now() + from_now);
 }
 
+// Owns itself from Start() to the end of the call.
+class Generation final : public grpc::ClientReadReactor<v1::GenerateResponse> {
+ public:
+  Generation(v1::GenerateRequest request, std::unique_ptr<GenerateListener> listener)
+      : request_(std::move(request)), listener_(std::move(listener)) {}
+
+  // Returns what cancels it, which keeps nothing of it alive.
+  static std::function<void()> Start(std::shared_ptr<Generation> call,
+                                     v1::InferenceService::Stub* stub, absl::Duration timeout) {
+    call->context_.set_deadline(Deadline(timeout));
+    call->self_ = call;
+    stub->async()->Generate(&call->context_, &call->request_, call.get());
+    call->StartRead(&call->response_);
+    call->StartCall();
+    return [weak = std::weak_ptr<Generation>(call)] {
+      if (const auto running = weak.lock()) running->context_.TryCancel();
+    };
+  }
+
+  void OnReadDone(bool ok) override {
+    if (!ok) return;
+    listener_->OnResponse(response_);
+    StartRead(&response_);
+  }
+  void OnDone(const grpc::Status& status) override {
+    const auto last = std::move(self_);
+    listener_->OnEnd(FromGrpcStatus(status));
+  }
+
+ private:
+  const v1::GenerateRequest request_;
+  const std::unique_ptr<GenerateListener> listener_;
+  grpc::ClientContext context_;
+  v1::GenerateResponse response_;
+  std::shared_ptr<Generation> self_;
+};
+
 }  // namespace
 
 struct Client::Connection {
@@ -96,6 +133,12 @@ absl::Status Client::Generate(const v1::GenerateRequest& request, OnResponse on_
   if (!wanted) context.TryCancel();
   const absl::Status status = FromGrpcStatus(reader->Finish());
   return wanted ? status : absl::CancelledError("stopped by the reader");
+}
+
+std::function<void()> Client::Begin(v1::GenerateRequest request, absl::Duration timeout,
+                                    std::unique_ptr<GenerateListener> listener) {
+  return Generation::Start(std::make_shared<Generation>(std::move(request), std::move(listener)),
+                           connection_->stub.get(), timeout);
 }
 
 absl::StatusOr<v1::ListModelsResponse> Client::ListModels() {

@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -9,11 +10,21 @@
 
 namespace tandem {
 
+// Hears of one request that Client::Begin has sent.
+//   threads gRPC's, one call at a time; none may block
+class GenerateListener {
+ public:
+  virtual ~GenerateListener() = default;
+  virtual void OnResponse(const inference::v1::GenerateResponse& response) = 0;
+  // Once, and last; OK where the answer is whole.
+  virtual void OnEnd(const absl::Status& status) = 0;
+};
+
 // A connection to a Tandem router.
 //   errors  those of the router, with their details (base/grpc_status.h: DetailOf); Unavailable
 //           names the endpoint when nothing answers there, or TLS stands between the two sides.
 //           InvalidArgument from Create for files that do not fit
-//   threads any; each call blocks its own
+//   threads any; each call but Begin blocks its own
 class Client {
  public:
   struct Options {
@@ -36,6 +47,12 @@ class Client {
   // stream has ended: Cancelled if that was because `on_response` said so. A reader that takes its
   // time slows this stream and no other.
   absl::Status Generate(const inference::v1::GenerateRequest& request, OnResponse on_response);
+
+  // Sends a request without waiting for anything, and returns what cancels it: to be called on any
+  // thread at any time, also after the end. The request ends with DeadlineExceeded after `timeout`,
+  // and at once with Unavailable where there is no connection.
+  std::function<void()> Begin(inference::v1::GenerateRequest request, absl::Duration timeout,
+                              std::unique_ptr<GenerateListener> listener);
 
   absl::StatusOr<inference::v1::ListModelsResponse> ListModels();
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "absl/strings/str_cat.h"
+#include "client/bench/random.h"
 
 namespace tandem::bench {
 namespace {
@@ -20,10 +21,10 @@ uint64_t Sequence(uint64_t seed, Stream stream, uint64_t name) {
 }  // namespace
 
 std::vector<int32_t> MakePrompt(const PlannedRequest& request, uint64_t index, uint64_t seed,
-                                uint32_t vocabulary, Stream own) {
+                                uint32_t vocabulary) {
   std::vector<int32_t> prompt(request.input_tokens);
   const uint64_t shared = Sequence(seed, Stream::kShared, 0);
-  const uint64_t alone = Sequence(seed, own, index);
+  const uint64_t alone = Sequence(seed, Stream::kRequest, index);
   uint64_t block = 0;
   for (uint32_t i = 0; i < request.input_tokens; ++i) {
     const uint32_t in_block = i % kBlockTokens;

@@ -4,15 +4,13 @@
 
 #include "absl/status/status.h"
 #include "client/bench/plan.h"
-#include "client/bench/random.h"
 
 namespace tandem::bench {
 
-// The prompt of a plan's request: token ids drawn from [0, vocabulary) by seed and place, so that
-// requests share exactly the tokens that the plan says they share. `own`: which stream the tokens
-// that are not shared come from, and with `index` which of its prompts.
+// The prompt of the plan's request number `index`: token ids drawn from [0, vocabulary) by seed and
+// place, so that requests share exactly the tokens that the plan says they share.
 std::vector<int32_t> MakePrompt(const PlannedRequest& request, uint64_t index, uint64_t seed,
-                                uint32_t vocabulary, Stream own);
+                                uint32_t vocabulary);
 
 // InvalidArgument says how many requests are too long for `max_context` tokens, the longest, and
 // what cuts them.

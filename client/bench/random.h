@@ -13,7 +13,7 @@ inline uint64_t Mix(uint64_t x) {
 }
 
 // What a draw is for, so that one seed gives streams that have nothing to do with one another.
-enum class Stream : uint64_t { kArrivals = 1, kInput, kOutput, kShared, kBlock, kRequest, kWarmUp };
+enum class Stream : uint64_t { kArrivals = 1, kInput, kOutput, kShared, kBlock, kRequest };
 
 // SplitMix64: the same numbers on every machine, unlike the distributions of <random>.
 class Random {

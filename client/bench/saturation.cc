@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -14,6 +16,10 @@ constexpr int kSamples = 256;          // of the backlog
 constexpr size_t kRequestsLeast = 20;  // for a verdict
 // A backlog that grows by this share of what is offered will not come to rest by itself.
 constexpr double kGrowingShare = 0.05;
+// Above this share of requests that ended for want of room or time, the rest is no picture of load.
+constexpr double kRefusedShare = 0.01;
+// Times to the first token that grow so much while a backlog grows are those of a queue.
+constexpr double kTtftGrowth = 2;
 // Above this share of the KV blocks in use, requests wait for blocks.
 constexpr double kFullShare = 0.95;
 constexpr double kLateMs = 5;       // a client's lag that is worth a word ...
@@ -26,6 +32,16 @@ bool Grows(const Backlog& backlog) {
   // A backlog that is at rest wanders by about the root of its mean.
   return backlog.slope_per_s >= kGrowingShare * backlog.offered_per_s &&
          growth >= std::max(2.0, 2 * std::sqrt(backlog.mean));
+}
+
+double RefusedShare(const Summary& summary) {
+  double refused = 0;
+  for (const char* code : {"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"}) {
+    if (const auto found = summary.errors.find(code); found != summary.errors.end()) {
+      refused += static_cast<double>(found->second);
+    }
+  }
+  return refused / static_cast<double>(summary.sent);
 }
 
 bool Waits(const WorkerLoad& load) { return load.waiting_mean >= 1 || load.kv_max >= kFullShare; }
@@ -47,8 +63,15 @@ std::string LateSaid(const Summary& summary) {
 
 Verdict JudgeOpen(const Summary& summary, const Backlog& backlog,
                   const absl::optional<WorkerLoad>& workers) {
+  if (const double refused = RefusedShare(summary); refused > kRefusedShare) {
+    return {
+        .level = Level::kSaturated,
+        .sentence = absl::StrFormat(
+            "Saturated: %.1f %% of the requests were refused or ran out of time.", 100 * refused)};
+  }
   const absl::Duration median = absl::Milliseconds(summary.e2e_ms.p50);
-  if (summary.sent < kRequestsLeast || summary.sending < 3 * median) {
+  const bool queued = Grows(backlog) && backlog.ttft_last_ms > kTtftGrowth * backlog.ttft_first_ms;
+  if (summary.sent < kRequestsLeast || (summary.sending < 3 * median && !queued)) {
     return {.sentence = absl::StrFormat(
                 "Too short to tell whether the cluster kept up: %d requests in %.1f s, and the "
                 "median one took %.1f s. Send at least %d, for at least %.0f s.",
@@ -98,6 +121,17 @@ Verdict JudgeLoop(Loop loop, const Summary& summary, const Backlog& backlog,
               waits ? ", and some of them only waited" : "")};
 }
 
+// Medians over the first and the last third of those that succeeded.
+std::pair<double, double> TtftOfThirds(absl::Span<const Record> records) {
+  std::vector<double> ttft;
+  for (const Record& record : records) {
+    if (record.succeeded()) ttft.push_back(absl::ToDoubleMilliseconds(record.ttft()));
+  }
+  const auto third = static_cast<std::ptrdiff_t>(ttft.size() / 3);
+  return {Describe({ttft.begin(), ttft.begin() + third}).p50,
+          Describe({ttft.end() - third, ttft.end()}).p50};
+}
+
 }  // namespace
 
 Backlog MeasureBacklog(absl::Span<const Record> records, const Summary& summary) {
@@ -129,6 +163,7 @@ Backlog MeasureBacklog(absl::Span<const Record> records, const Summary& summary)
     covariance += x * open;
     variance += x * x;
   }
+  std::tie(backlog.ttft_first_ms, backlog.ttft_last_ms) = TtftOfThirds(records);
   const double growth = covariance / variance;
   backlog.slope_per_s = growth / seconds;
   backlog.at_end = std::max(0.0, backlog.mean + growth / 2);

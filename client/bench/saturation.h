@@ -28,6 +28,8 @@ struct Backlog {
   double slope_per_s = 0;    // of the line with the least squares
   double offered_per_s = 0;  // requests due
   double ended_per_s = 0;    // requests that ended, well or not
+  // Median times to the first token of the first and of the last third of the requests.
+  double ttft_first_ms = 0, ttft_last_ms = 0;
 };
 
 Backlog MeasureBacklog(absl::Span<const Record> records, const Summary& summary);

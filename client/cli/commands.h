@@ -10,6 +10,7 @@ namespace tandem::cli {
 using Arguments = absl::Span<const std::string>;
 
 int RunServe(Arguments args);
+int RunBench(Arguments args);
 int RunChat(Arguments args);
 int RunGenerate(Arguments args);
 int RunModels(Arguments args);

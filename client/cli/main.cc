@@ -19,6 +19,7 @@ constexpr Command kCommands[] = {
     {"serve", "a whole cluster on this machine", RunServe},
     {"generate", "one prompt, the answer streamed to stdout", RunGenerate},
     {"chat", "a conversation", RunChat},
+    {"bench", "load in an open loop, and what it measured", RunBench},
     {"models", "look into a model's files, or list what is served", RunModels},
 };
 

@@ -15,7 +15,7 @@ constexpr char kRed[] = "\033[31m";
 constexpr char kPlain[] = "\033[0m";
 
 std::string Coloured(absl::string_view colour, absl::string_view text) {
-  if (isatty(STDERR_FILENO) == 0) return std::string(text);
+  if (!ErrorIsTerminal()) return std::string(text);
   return absl::StrCat(colour, text, kPlain);
 }
 
@@ -25,6 +25,7 @@ void WriteLine(const std::string& line) { std::fprintf(stderr, "%s\n", line.c_st
 
 bool InputIsTerminal() { return isatty(STDIN_FILENO) != 0; }
 bool OutputIsTerminal() { return isatty(STDOUT_FILENO) != 0; }
+bool ErrorIsTerminal() { return isatty(STDERR_FILENO) != 0; }
 
 void Note(absl::string_view line) { WriteLine(Coloured(kDim, line)); }
 

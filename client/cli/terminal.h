@@ -10,6 +10,7 @@ namespace tandem::cli {
 
 bool InputIsTerminal();   // stdin
 bool OutputIsTerminal();  // stdout
+bool ErrorIsTerminal();   // stderr
 
 // One line, dimmed.
 void Note(absl::string_view line);

@@ -126,7 +126,7 @@ TEST(Prompt, RequestsShareTheBlocksThatTheyName) {
   const PlannedRequest second = {.input_tokens = 1100, .blocks = {3, 8, 10}};
   const PlannedRequest unnamed = {.input_tokens = 1500, .blocks = {3}};
   const auto prompt = [](const PlannedRequest& request, uint64_t index) {
-    return MakePrompt(request, index, 7, 50'000, Stream::kRequest);
+    return MakePrompt(request, index, 7, 50'000);
   };
   EXPECT_EQ(prompt(first, 0).size(), 1500);
   EXPECT_EQ(prompt(first, 0), prompt(first, 1)) << "blocks cover all of it";
@@ -140,14 +140,13 @@ TEST(Prompt, RequestsShareTheBlocksThatTheyName) {
 
 TEST(Prompt, ASharedBeginningIsSharedAndTheRestIsNot) {
   const PlannedRequest request = {.input_tokens = 100, .shared_tokens = 40};
-  const auto one = MakePrompt(request, 0, 7, 50'000, Stream::kRequest);
-  EXPECT_EQ(SharedPrefix(one, MakePrompt(request, 1, 7, 50'000, Stream::kRequest)), 40);
-  EXPECT_EQ(SharedPrefix(one, MakePrompt(request, 0, 7, 50'000, Stream::kWarmUp)), 40);
-  EXPECT_EQ(SharedPrefix(one, MakePrompt(request, 0, 8, 50'000, Stream::kRequest)), 0);
+  const auto one = MakePrompt(request, 0, 7, 50'000);
+  EXPECT_EQ(SharedPrefix(one, MakePrompt(request, 1, 7, 50'000)), 40);
+  EXPECT_EQ(SharedPrefix(one, MakePrompt(request, 0, 8, 50'000)), 0);
 }
 
 TEST(Prompt, TokensAreOfTheWholeVocabularyAndOfNothingElse) {
-  const auto prompt = MakePrompt({.input_tokens = 10'000}, 0, 1, 300, Stream::kRequest);
+  const auto prompt = MakePrompt({.input_tokens = 10'000}, 0, 1, 300);
   const std::set<int32_t> seen(prompt.begin(), prompt.end());
   EXPECT_EQ(seen.size(), 300);
   EXPECT_EQ(*seen.begin(), 0);

@@ -189,6 +189,22 @@ TEST(Saturation, AShortRunTellsNothing) {
               HasSubstr("for at least 3 s"));
 }
 
+TEST(Saturation, AShortRunWhoseQueueGrowsIsSaturatedNevertheless) {
+  auto records = Served(100, 50, [](int i) { return 1 + i * 0.1; });
+  EXPECT_EQ(VerdictOn(records).level, Level::kUnknown) << "the first tokens came at once";
+  for (Record& record : records) record.first_token = record.ended - absl::Seconds(0.5);
+  EXPECT_EQ(VerdictOn(records).level, Level::kSaturated);
+}
+
+TEST(Saturation, RequestsThatAreRefusedAreNotKeptUpWith) {
+  auto records = Served(100, 2, [](int) { return 1.0; });
+  records[3].status = absl::UnavailableError("full");
+  EXPECT_EQ(VerdictOn(records).level, Level::kKeptUp);
+  records[4].status = absl::DeadlineExceededError("late");
+  EXPECT_EQ(VerdictOn(records).level, Level::kSaturated);
+  EXPECT_THAT(VerdictOn(records).sentence, HasSubstr("2.0 % of the requests were refused"));
+}
+
 TEST(Saturation, ALoopThatWaitsCanNotOverload) {
   const auto records = Served(100, 2, [](int) { return 1.0; });
   EXPECT_EQ(VerdictOn(records, Loop::kClosed).level, Level::kUnknown);
