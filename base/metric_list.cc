@@ -135,6 +135,11 @@ WorkerMetrics::WorkerMetrics(MetricRegistry* registry)
                                        "Sequences that lost their blocks and were put back in the "
                                        "queue.",
                                        {"model"})),
+      recomputed_tokens(registry->NewCounter(
+          "tandem_worker_recomputed_tokens_total",
+          "Tokens that preempted sequences lost and that were computed again. What they found in "
+          "the prefix cache is not counted.",
+          {"model"})),
       prefix_queries(registry->NewCounter(
           "tandem_worker_prefix_cache_queries_total",
           "Tokens, in whole blocks, that admitted requests looked for in the prefix cache.",

@@ -36,6 +36,7 @@ struct WorkerMetrics {
   MetricFamily<Counter> tokens;              // model, type
   MetricFamily<Counter> sequences;           // model, finish_reason
   MetricFamily<Counter> preemptions;         // model
+  MetricFamily<Counter> recomputed_tokens;   // model
   MetricFamily<Counter> prefix_queries;      // model
   MetricFamily<Counter> prefix_hits;         // model
   MetricFamily<Counter> prefix_evictions;    // model

@@ -56,6 +56,26 @@ void PrefixCache::Release(absl::Span<const BlockId> ids) {
   pool_->Release(ids);
 }
 
+uint32_t PrefixCache::AvailableWithout(absl::Span<const BlockId> ids) const {
+  uint32_t blocks = 0;
+  uint32_t unpinned = kNone;  // whose child is unpinned without these
+  for (size_t i = ids.size(); i > 0; --i) {
+    const uint32_t at = NodeOf(ids[i - 1]);
+    if (at == kNone) {
+      blocks += pool_->holders(ids[i - 1]) == 1;
+      continue;
+    }
+    const Node& node = nodes_[at];
+    if (node.users > 1 || node.pinned_children > (unpinned == at ? 1u : 0u)) {
+      unpinned = kNone;
+      continue;
+    }
+    ++blocks;
+    unpinned = node.parent;
+  }
+  return blocks;
+}
+
 bool PrefixCache::Insert(const BlockKey* parent, const BlockKey& key, BlockId block) {
   if (index_.contains(key)) return true;
   uint32_t above = kNone;

@@ -48,6 +48,10 @@ class PrefixCache {
   // not here.
   bool Insert(const BlockKey* parent, const BlockKey& key, BlockId block);
 
+  // How many more are available, at least, once one user of each of these has released it. They
+  // are in the order of their chain.
+  uint32_t AvailableWithout(absl::Span<const BlockId> ids) const;
+
   uint32_t available() const { return pool_->free_blocks() + evictable_; }
   uint32_t ready() const { return static_cast<uint32_t>(index_.size()); }
   uint64_t evicted() const { return evicted_; }  // blocks, since the start

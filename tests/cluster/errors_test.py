@@ -150,7 +150,8 @@ class CapacityTest(unittest.TestCase):
     def test_a_full_queue_refuses_with_a_time_to_try_again(self):
         with tempfile.TemporaryDirectory() as folder:
             with Cluster(tiny_model.write(folder), ("unified",),
-                         ("kv.blocks=520", "engine.max_queue=1")) as cluster:
+                         ("kv.blocks=520", "engine.max_queue=1",
+                          "engine.max_sequences=1")) as cluster:
                 request = ids_request([1], 8000)
                 request.stopping.ignore_eos = True
                 calls = [cluster.stub.Generate(request, timeout=60 * PATIENCE) for _ in range(8)]
@@ -167,10 +168,11 @@ class CapacityTest(unittest.TestCase):
                     call.cancel()
 
     def small_decode_worker(self, folder, *settings):
-        return Cluster(tiny_model.write(folder), worker=("decode:kv.blocks=1020", *settings))
+        return Cluster(tiny_model.write(folder), worker=("decode:kv.blocks=1020",
+                                                         "decode:engine.max_sequences=1", *settings))
 
     def fill(self, cluster):
-        """A stream that holds 1,001 of the decode worker's blocks."""
+        """A stream that has the decode worker's only place."""
         request = ids_request([1], 16000)
         request.stopping.ignore_eos = True
         call = cluster.stub.Generate(request, timeout=60 * PATIENCE)
@@ -191,7 +193,7 @@ class CapacityTest(unittest.TestCase):
                 since = time.monotonic()
                 # Longer than an unannounced reservation is kept.
                 await_true("2 s have passed", lambda: time.monotonic() - since > 2, 10)
-                self.assertFalse(first.done(), "it was to hold the blocks meanwhile")
+                self.assertFalse(first.done(), "it was to hold its place meanwhile")
                 self.assertFalse(second.done())
                 first.cancel()
                 answer = Answer()
@@ -206,9 +208,9 @@ class CapacityTest(unittest.TestCase):
                 first = self.fill(cluster)
                 error = cluster.failure(ids_request([2] * 50, 400))
                 self.assertEqual(error.code(), grpc.StatusCode.UNAVAILABLE, error.details())
-                self.assertIn("too few KV blocks became free within 300ms", error.details())
+                self.assertIn("none of the running requests ended within 300ms", error.details())
                 self.assertEqual(len(details(error, error_details_pb2.RetryInfo)), 1)
-                self.assertFalse(first.done(), "it was to hold the blocks meanwhile")
+                self.assertFalse(first.done(), "it was to hold its place meanwhile")
                 prefill = cluster.workers[0]
                 await_true("nobody uses the prefill worker's blocks", lambda: prefill.metric(
                     "tandem_worker_kv_cache_usage_ratio") == 0, 1 * PATIENCE)

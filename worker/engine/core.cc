@@ -28,6 +28,10 @@ absl::StatusOr<std::unique_ptr<EngineCore>> EngineCore::Create(
     return absl::InvalidArgumentError(
         absl::StrCat("engine: max_sequences is ", options.max_sequences, ", want 1 to 4096"));
   }
+  if (options.lookahead_tokens < 1 || options.priority_step < absl::ZeroDuration()) {
+    return absl::InvalidArgumentError(
+        "engine: want a lookahead_tokens of 1 or more, and no priority_step below 0");
+  }
   RETURN_IF_ERROR(need(options.max_batch_tokens, "max_batch_tokens"));
   RETURN_IF_ERROR(need(parts.model->max_logit_rows(), "the model's max_logit_rows"));
   if (options.max_batch_tokens > static_cast<uint32_t>(parts.model->max_rows())) {
@@ -130,12 +134,15 @@ void EngineCore::Submit(SessionId session, EngineRequest request) {
   auto sequence = std::make_unique<Sequence>(next_id_++, session, std::move(request),
                                              parts_.clock->Now(), root);
   const uint64_t handle = sequence->request().handle;
+  sequence->place = {parts_.clock->Now() - sequence->request().priority * options_.priority_step,
+                     sequence->id()};
   live_[Key(session, handle)] = sequence.get();
   if (sequence->request().role == Role::kDecode) AnnounceHandoff(*sequence);
   const uint32_t cached_blocks = FindPrefix(*sequence).blocks;
-  waiting_.push_back(std::move(sequence));
+  Sequence& accepted = *sequence;
+  Enqueue(std::move(sequence));
   sessions_[session].sink->OnAccepted(handle, cached_blocks * limits_.block_tokens);
-  if (waiting_.back()->request().guided) BeginGuide(*waiting_.back());
+  if (accepted.request().guided) BeginGuide(accepted);
 }
 
 void EngineCore::BeginGuide(Sequence& sequence) {
@@ -234,9 +241,7 @@ EngineLoad EngineCore::load() const {
   load.blocks_unused = cache_.available() - parts_.pool->free_blocks();
   load.blocks_ready = cache_.ready();
   for (const auto& sequence : waiting_) {
-    if (sequence->request().role != Role::kDecode) {
-      load.queued_prefill_tokens += sequence->prompt_tokens();
-    }
+    if (!sequence->awaits_handoff()) load.queued_prefill_tokens += sequence->pending();
   }
   for (const auto& sequence : held_) {
     if (sequence->ended()) continue;

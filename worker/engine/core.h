@@ -31,6 +31,9 @@ struct EngineOptions {
   uint32_t max_sequences = 64;      // that hold blocks at once; 1 to 4096
   uint32_t max_queue = 1024;        // that wait for blocks
   uint32_t max_batch_tokens = 512;  // rows of a step: >= max_sequences + block_tokens
+  uint32_t lookahead_tokens = 256;  // of the output that get their blocks at admission; >= 1
+  // A request stands in line as one that arrived so much earlier for each level of its priority.
+  absl::Duration priority_step = absl::Seconds(1);
   absl::Duration queue_timeout = absl::Seconds(30);      // longest wait for blocks
   absl::Duration step_target = absl::Milliseconds(250);  // prompts are cut to keep steps this short
   absl::Duration handoff_timeout = absl::Seconds(120);   // from the prompt's end to the handoff's
@@ -96,10 +99,10 @@ class EngineCore {
     StepOutput output;  // of this round
   };
   struct Run {  // one sequence's part of a batch
-    Sequence* sequence;
-    uint32_t rows;
-    uint32_t first_logits;  // row of the model's answer
-    BatchBuilder::Logits logits;
+    Sequence* sequence = nullptr;
+    uint32_t rows = 0;
+    uint32_t first_logits = 0;  // row of the model's answer
+    BatchBuilder::Logits logits = BatchBuilder::Logits::kNone;
   };
   class LayerRelay;
 
@@ -127,7 +130,7 @@ class EngineCore {
   Plan MakeNextPlan();
   uint32_t BudgetTokens() const;
   void Admit(uint32_t count);
-  void RunBatch(const Plan& plan);
+  void RunBatch();
   void TakeRows(const Run& run, absl::Span<const float> logits);
   void GatherPromptLogprobs(const Run& run, uint32_t from, absl::Span<const float> logits);
   void TakeToken(Sequence& sequence, absl::Span<const float> row);
@@ -137,12 +140,21 @@ class EngineCore {
   void Sweep();
   void Flush();
 
+  // core_line.cc: the line of those that wait, and the way back into it.
+  bool Wanted(const Sequence& sequence) const;
+  bool InLine(const Sequence& sequence) const;
+  void Enqueue(std::unique_ptr<Sequence> sequence);
+  void LookAtLine();
+  void LookForBlocks();
+  void Preempt(const Plan& plan);
+
   // core_blocks.cc: blocks and the prefix cache.
+  uint32_t BlocksAtAdmission(const Sequence& sequence) const;
   uint32_t ReusableBlocks(const Sequence& sequence) const;
   PrefixCache::Match FindPrefix(Sequence& sequence) const;
   void TakePrefix(Sequence& sequence);
-  void TakeNewBlocks(Sequence& sequence);
-  void CleanBlocks(Sequence& sequence, uint32_t rows);
+  void TakeNewBlocks(Sequence& sequence, uint32_t blocks);
+  void GrowBlocks(Sequence& sequence, uint32_t rows);
   void PublishBlocks(Sequence& sequence);
   void ReturnBlocks(Sequence& sequence);
 
@@ -174,7 +186,7 @@ class EngineCore {
 
   absl::flat_hash_map<SessionId, Session> sessions_;
   absl::flat_hash_map<Key, Sequence*> live_;       // those whose end is not told yet
-  std::deque<std::unique_ptr<Sequence>> waiting_;  // in order of arrival
+  std::deque<std::unique_ptr<Sequence>> waiting_;  // in order of their places
   std::vector<std::unique_ptr<Sequence>> held_;    // in order of admission
   uint64_t next_id_ = 1;
   bool draining_ = false;

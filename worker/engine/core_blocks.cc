@@ -1,4 +1,5 @@
 // The blocks of sequences: found in the prefix cache or new, cleared, shared, given back.
+#include <algorithm>
 #include <utility>
 
 #include "base/check.h"
@@ -6,12 +7,22 @@
 
 namespace tandem {
 
+// Of the tokens that it has, and of as much of its output as the look-ahead covers.
+uint32_t EngineCore::BlocksAtAdmission(const Sequence& sequence) const {
+  const EngineRequest& request = sequence.request();
+  uint64_t tokens = uint64_t{sequence.computed()} + sequence.pending();
+  if (request.role != Role::kPrefill) {
+    tokens += std::min(options_.lookahead_tokens, request.max_tokens - sequence.produced());
+  }
+  return static_cast<uint32_t>((tokens + limits_.block_tokens - 1) / limits_.block_tokens);
+}
+
 // Whole blocks of its tokens that it need not compute. The last token is always computed, since the
 // next one is drawn from its logits; log-probabilities of the prompt need the logits of all.
 uint32_t EngineCore::ReusableBlocks(const Sequence& sequence) const {
   const EngineRequest& request = sequence.request();
   if (!options_.prefix_cache || request.cache_bypass) return 0;
-  if (request.prompt_logprobs && request.role != Role::kDecode) return 0;
+  if (sequence.wants_prompt_logprobs()) return 0;
   return (sequence.pending() - 1) / limits_.block_tokens;
 }
 
@@ -25,27 +36,33 @@ void EngineCore::TakePrefix(Sequence& sequence) {
   const uint32_t tokens = hits * limits_.block_tokens;
   sequence.blocks = cache_.Take(sequence.Keys(hits, limits_.block_tokens));
   sequence.clean_blocks = sequence.cached_blocks = hits;
-  if (sequence.request().role != Role::kDecode) {
-    sequence.cached_tokens = tokens;
-    sequence.Computed(tokens);
+  if (!sequence.awaits_handoff()) sequence.Computed(tokens);
+  if (sequence.preempted) {
+    const uint32_t lost = std::max(sequence.lost_tokens, tokens) - tokens;
+    if (parts_.metrics != nullptr) parts_.metrics->OnRecompute(lost);
+    return;
   }
+  if (sequence.request().role != Role::kDecode) sequence.cached_tokens = tokens;
   if (parts_.metrics != nullptr) parts_.metrics->OnPrefix(looked_for, tokens);
 }
 
-void EngineCore::TakeNewBlocks(Sequence& sequence) {
+// Until it has `blocks`.
+void EngineCore::TakeNewBlocks(Sequence& sequence, uint32_t blocks) {
   const size_t held = sequence.blocks.size();
+  if (held >= blocks) return;
   const uint64_t evicted = cache_.evicted();
-  sequence.blocks.resize(BlocksNeeded(sequence.request(), limits_.block_tokens));
+  sequence.blocks.resize(blocks);
   TANDEM_CHECK(cache_.Acquire(absl::MakeSpan(sequence.blocks).subspan(held)).ok(),
                "the plan counted on blocks that are not free");
   if (parts_.metrics != nullptr) parts_.metrics->OnEvicted(cache_.evicted() - evicted);
 }
 
 // Blocks are cleared right before their first row is computed: all at once at admission would keep
-// the others waiting.
-void EngineCore::CleanBlocks(Sequence& sequence, uint32_t rows) {
+// the others waiting. Those behind the look-ahead are taken then, too.
+void EngineCore::GrowBlocks(Sequence& sequence, uint32_t rows) {
   const uint32_t used =
       (sequence.computed() + rows + limits_.block_tokens - 1) / limits_.block_tokens;
+  TakeNewBlocks(sequence, used);
   for (; sequence.clean_blocks < used; ++sequence.clean_blocks) {
     parts_.model->kv()->Clear(sequence.blocks[sequence.clean_blocks]);
   }

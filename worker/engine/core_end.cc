@@ -57,8 +57,7 @@ void EngineCore::EndWithError(Sequence& sequence, const absl::Status& status) {
 }
 
 void EngineCore::AbandonHandoff(Sequence& sequence, absl::string_view why) {
-  const bool announced =
-      sequence.request().role == Role::kDecode && sequence.state() == SequenceState::kWaiting;
+  const bool announced = sequence.awaits_handoff() && sequence.state() == SequenceState::kWaiting;
   if (announced || (sequence.open_handoffs > 0 && sequence.request().role == Role::kDecode)) {
     parts_.receiver->Cancel(sequence.handoff_key(), why);
   } else if (sequence.open_handoffs > 0) {

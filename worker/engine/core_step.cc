@@ -33,16 +33,24 @@ bool EngineCore::Step() {
   Sweep();
   const Plan plan = MakeNextPlan();
   Admit(plan.admit);
-  if (!plan.work.empty()) RunBatch(plan);
+  runs_.clear();
+  for (const Work& work : plan.work)
+    runs_.push_back({.sequence = held_[work.entry].get(), .rows = work.rows});
+  Preempt(plan);
+  if (!runs_.empty()) RunBatch();
   Sweep();
   Flush();
-  return !plan.work.empty();
+  return !plan.work.empty() || !plan.preempt.empty();
 }
 
 absl::Status EngineCore::ExpiryOf(const Sequence& waiting, absl::Time now) const {
   if (waiting.request().deadline <= now) {
-    return absl::DeadlineExceededError("the deadline passed before the request could start");
+    return absl::DeadlineExceededError(
+        waiting.preempted ? absl::StrCat("the deadline passed while it was preempted, after ",
+                                         waiting.produced(), " output tokens")
+                          : "the deadline passed before the request could start");
   }
+  if (waiting.preempted) return absl::OkStatus();
   if (now - waiting.ready_since < options_.queue_timeout) return absl::OkStatus();
   const bool all_run = held_.size() >= limits_.max_sequences;
   return absl::UnavailableError(absl::StrCat(
@@ -67,8 +75,7 @@ void EngineCore::ExpireWaiting(absl::Time now) {
 // first token, then the decode worker.
 bool EngineCore::LimitPassed(const Sequence& sequence, absl::Time now) const {
   if (sequence.limit_at() > now) return false;
-  return sequence.request().role == Role::kDecode ? sequence.state() == SequenceState::kDecoding
-                                                  : sequence.state() != SequenceState::kSending;
+  return !sequence.awaits_handoff() && sequence.state() != SequenceState::kSending;
 }
 
 void EngineCore::ExpireHeld(absl::Time now) {
@@ -96,39 +103,30 @@ ScheduleEntry EngineCore::EntryOf(const Sequence& sequence) const {
   ScheduleEntry entry;
   entry.pending = sequence.pending();
   entry.position = sequence.computed();
-  entry.all_logits = sequence.request().prompt_logprobs.has_value();
-  const auto session = sessions_.find(sequence.session());
-  const bool wanted =
-      !sequence.paused && session != sessions_.end() && !session->second.sink->congested();
+  entry.all_logits = sequence.wants_prompt_logprobs();
+  entry.priority = sequence.request().priority;
+  entry.arrival = sequence.id();
+  entry.displaced = sequence.displaced;
+  entry.paused = sequence.paused;
   if (sequence.state() == SequenceState::kWaiting) {
-    entry.blocks_needed =
-        static_cast<uint32_t>(BlocksNeeded(sequence.request(), limits_.block_tokens));
+    entry.blocks_needed = BlocksAtAdmission(sequence);
     entry.prefilling = true;
-    entry.runnable = wanted && sequence.request().role != Role::kDecode;
+    entry.runnable = Wanted(sequence) && !sequence.awaits_handoff();
   } else {
     entry.prefilling = sequence.state() == SequenceState::kPrefilling;
-    entry.runnable = wanted && sequence.running();
+    entry.runnable = Wanted(sequence) && sequence.running();
+    entry.preemptible = sequence.preemptible();
+    const bool full = sequence.computed() >= sequence.blocks.size() * limits_.block_tokens;
+    entry.blocks_needed = sequence.running() && full ? 1 : 0;
   }
   return entry;
 }
 
 Plan EngineCore::MakeNextPlan() {
   held_entries_.clear();
-  waiting_entries_.clear();
   for (const auto& sequence : held_) held_entries_.push_back(EntryOf(*sequence));
-  uint64_t needed = 0;  // behind the first that does not fit nobody is admitted: no need to look
-  for (const auto& sequence : waiting_) {
-    if (held_.size() + waiting_entries_.size() >= limits_.max_sequences) break;
-    if (!sequence->ready()) continue;
-    ScheduleEntry entry = EntryOf(*sequence);
-    const PrefixCache::Match match = FindPrefix(*sequence);
-    entry.blocks_needed -= match.in_use;
-    entry.position = match.blocks * limits_.block_tokens;
-    entry.pending -= entry.position;
-    waiting_entries_.push_back(entry);
-    needed += entry.blocks_needed;
-    if (needed > cache_.available()) break;
-  }
+  LookAtLine();
+  LookForBlocks();
   return MakePlan({limits_, held_entries_, waiting_entries_, cache_.available(), BudgetTokens()});
 }
 
@@ -144,15 +142,15 @@ uint32_t EngineCore::BudgetTokens() const {
 void EngineCore::Admit(uint32_t count) {
   const size_t first = held_.size();
   for (auto it = waiting_.begin(); count > 0; --count) {
-    it = std::find_if(it, waiting_.end(), [](const auto& sequence) { return sequence->ready(); });
+    it = std::find_if(it, waiting_.end(), [this](const auto& one) { return InLine(*one); });
     held_.push_back(std::move(*it));
     it = waiting_.erase(it);
     TakePrefix(*held_.back());  // before new blocks for one could evict what another found
   }
   for (size_t i = first; i < held_.size(); ++i) {
     Sequence& admitted = *held_[i];
-    TakeNewBlocks(admitted);
-    if (admitted.request().role == Role::kDecode) {
+    TakeNewBlocks(admitted, BlocksAtAdmission(admitted));
+    if (admitted.awaits_handoff()) {
       admitted.Enter(SequenceState::kAwaitingKv);
       ExpectHandoff(admitted);
     } else {
@@ -162,21 +160,18 @@ void EngineCore::Admit(uint32_t count) {
   }
 }
 
-void EngineCore::RunBatch(const Plan& plan) {
+void EngineCore::RunBatch() {
   batch_.Clear();
-  runs_.clear();
   uint32_t prefill_rows = 0, decode_rows = 0;
-  for (const Work& work : plan.work) {
-    Sequence& sequence = *held_[work.entry];
-    auto logits = BatchBuilder::Logits::kNone;
-    if (work.rows == sequence.pending()) logits = BatchBuilder::Logits::kLast;
+  for (Run& run : runs_) {
+    Sequence& sequence = *run.sequence;
+    if (run.rows == sequence.pending()) run.logits = BatchBuilder::Logits::kLast;
+    if (sequence.wants_prompt_logprobs()) run.logits = BatchBuilder::Logits::kAll;
     const bool prefilling = sequence.state() == SequenceState::kPrefilling;
-    if (prefilling && sequence.request().prompt_logprobs) logits = BatchBuilder::Logits::kAll;
-    (prefilling ? prefill_rows : decode_rows) += work.rows;
-    CleanBlocks(sequence, work.rows);
-    const uint32_t first_logits =
-        batch_.Add(sequence.NextTokens(work.rows), sequence.computed(), sequence.blocks, logits);
-    runs_.push_back({&sequence, work.rows, first_logits, logits});
+    (prefilling ? prefill_rows : decode_rows) += run.rows;
+    GrowBlocks(sequence, run.rows);
+    run.first_logits =
+        batch_.Add(sequence.NextTokens(run.rows), sequence.computed(), sequence.blocks, run.logits);
   }
 
   const absl::Time start = parts_.clock->Now();

@@ -40,6 +40,8 @@ EngineMetrics::EngineMetrics(const WorkerMetrics& metrics, const std::string& mo
       cancelled_(metrics.sequences.With({model, "cancelled"})),
       handed_off_(metrics.sequences.With({model, "handed_off"})),
       error_(metrics.sequences.With({model, "error"})),
+      preemptions_(metrics.preemptions.With({model})),
+      recomputed_tokens_(metrics.recomputed_tokens.With({model})),
       prefix_queries_(metrics.prefix_queries.With({model})),
       prefix_hits_(metrics.prefix_hits.With({model})),
       prefix_evictions_(metrics.prefix_evictions.With({model})),

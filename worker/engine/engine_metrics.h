@@ -26,6 +26,9 @@ class EngineMetrics {
   void OnGenerated() const { generated_tokens_.Add(); }
   void OnEnd(SequenceEnd end) const;
   void OnPrefix(uint32_t tokens_looked_for, uint32_t tokens_found) const;
+  void OnPreempted() const { preemptions_.Add(); }
+  // A preempted one is admitted again, and so many of the tokens that it lost were not kept.
+  void OnRecompute(uint32_t tokens) const { recomputed_tokens_.Add(tokens); }
   void OnEvicted(uint64_t blocks) const { prefix_evictions_.Add(static_cast<double>(blocks)); }
   void OnSent(const absl::StatusOr<HandoffSent>& sent) const;
   // `took`: since the receiver was told to expect it.
@@ -37,6 +40,7 @@ class EngineMetrics {
   const Histogram step_duration_, step_tokens_;
   const Counter prompt_tokens_, generated_tokens_;
   const Counter stop_, length_, time_limit_, cancelled_, handed_off_, error_;
+  const Counter preemptions_, recomputed_tokens_;
   const Counter prefix_queries_, prefix_hits_, prefix_evictions_;
   const MetricFamily<Counter> handoffs_;
   const Counter sent_bytes_, received_bytes_;

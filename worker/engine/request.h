@@ -36,6 +36,7 @@ struct EngineRequest {
   std::optional<uint32_t> logprobs;         // of each produced token: how many of the likeliest
   std::optional<uint32_t> prompt_logprobs;  // the same of each prompt token but the first
   std::optional<GrammarSource> guided;      // the output is a sentence of it
+  int32_t priority = 0;                     // higher first
   absl::Time deadline = absl::InfiniteFuture();
   std::string cache_salt;     // shares cached KV with requests of the same salt alone
   bool cache_bypass = false;  // neither uses nor fills the prefix cache

@@ -1,6 +1,7 @@
 #include "worker/engine/sequence.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/check.h"
 
@@ -13,12 +14,13 @@ bool Allowed(SequenceState from, SequenceState to) {
     case S::kWaiting:
       return to == S::kPrefilling || to == S::kAwaitingKv || to == S::kFinished;
     case S::kPrefilling:
-      return to == S::kDecoding || to == S::kSending || to == S::kClosing || to == S::kFinished;
+      return to != S::kPrefilling && to != S::kAwaitingKv;
     case S::kAwaitingKv:
       return to == S::kDecoding || to == S::kClosing || to == S::kFinished;
     case S::kSending:
       return to == S::kClosing || to == S::kFinished;
     case S::kDecoding:
+      return to == S::kWaiting || to == S::kFinished;
     case S::kClosing:
       return to == S::kFinished;
     case S::kFinished:
@@ -66,13 +68,22 @@ Sequence::Sequence(uint64_t id, SessionId session, EngineRequest request, absl::
 
 void Sequence::Enter(SequenceState next) {
   TANDEM_CHECK(Allowed(state_, next), "a sequence can't go from this state to that one");
-  if (state_ == SequenceState::kWaiting) tokens_.reserve(tokens_.size() + request_.max_tokens);
+  if (state_ == SequenceState::kWaiting) tokens_.reserve(prompt_tokens() + request_.max_tokens);
   state_ = next;
 }
 
 void Sequence::Computed(uint32_t rows) {
   TANDEM_CHECK(rows <= pending(), "more rows were computed than there are tokens");
   computed_ += rows;
+}
+
+void Sequence::Preempt() {
+  TANDEM_CHECK(preemptible() && blocks.empty(), "a sequence that may not be preempted is");
+  Enter(SequenceState::kWaiting);
+  preempted = true;
+  lost_tokens = std::exchange(computed_, 0);
+  clean_blocks = cached_blocks = 0;
+  prompt_logprobs.clear();  // gathered again: none of them were told
 }
 
 absl::Span<const BlockKey> Sequence::Keys(uint32_t blocks, uint32_t block_tokens) {

@@ -30,6 +30,16 @@ absl::string_view NameOf(SequenceState state);
 // Blocks of a request's whole need: of the prompt, and of the output where it decodes.
 uint64_t BlocksNeeded(const EngineRequest& request, uint32_t block_tokens);
 
+// The smallest is the next in line: who arrived first, where a level of priority counts as an
+// earlier arrival.
+struct Place {
+  absl::Time time;
+  uint64_t number = 0;  // tells those of one time apart
+  friend bool operator<(const Place& a, const Place& b) {
+    return a.time != b.time ? a.time < b.time : a.number < b.number;
+  }
+};
+
 // One request in the engine: its state, tokens and blocks. docs/ENGINE.md has the state table.
 //   units   positions and counts are in tokens
 //   errors  a transition that the table does not have is our bug and aborts
@@ -52,6 +62,8 @@ class Sequence {
   bool running() const {
     return state_ == SequenceState::kPrefilling || state_ == SequenceState::kDecoding;
   }
+  // It hangs on nothing but its tokens and blocks: the tokens give new blocks.
+  bool preemptible() const { return running() && open_handoffs == 0; }
   bool ended() const {  // told to the session; only blocks may be left
     return state_ == SequenceState::kClosing || state_ == SequenceState::kFinished;
   }
@@ -66,6 +78,14 @@ class Sequence {
   }
   // The KV of the next `rows` tokens is in the cache.
   void Computed(uint32_t rows);
+  // Back into the queue: its blocks are gone, and all its tokens are to be computed again.
+  //   requires: preemptible(), and its blocks are returned
+  void Preempt();
+  // Its KV comes from another worker, and is not here yet.
+  bool awaits_handoff() const { return request_.role == Role::kDecode && produced() == 0; }
+  bool wants_prompt_logprobs() const {
+    return request_.prompt_logprobs && request_.role != Role::kDecode && produced() == 0;
+  }
   bool stops(int32_t token) const;
   // Names of its first `blocks` whole blocks of tokens. Valid until the next call.
   //   requires: blocks * block_tokens <= tokens so far
@@ -88,6 +108,10 @@ class Sequence {
   uint32_t open_handoffs = 0;                     // begun, and `done` not yet called
   absl::Time handoff_began = absl::InfinitePast();  // kDecode: expected; kPrefill: all is computed
   bool paused = false;
+  bool preempted = false;        // once or more
+  uint32_t displaced = 0;        // how often it made way for a higher priority
+  uint32_t lost_tokens = 0;      // that were computed when it was last preempted
+  Place place;                   // in the queue
   std::shared_ptr<Guide> guide;  // of a guided request
   bool compiling = false;        // its grammar: until then it is not admitted
   // Since when it could have been admitted. Of a decode this is infinite until its prefill has

@@ -398,7 +398,7 @@ TEST(EngineHandoff, WorkersWhoseQueuesAreInDifferentOrdersDoNotWaitForEachOther)
 // not for it.
 TEST(EngineHandoff, TheQueuesTimeRunsFromThePrefillsStart) {
   Pair pair;
-  EngineRequest blocker = ToyRequest(9, 10, 1000);  // 64 blocks: all
+  EngineRequest blocker = ToyRequest(9, 768, 256);  // 64 blocks: all
   pair.decode.Submit(blocker);
   pair.decode.Turn();
   EngineRequest request = ToyRequest(1, 20, 4);

@@ -19,6 +19,7 @@ using ::testing::IsEmpty;
 class Walk {
  public:
   explicit Walk(uint64_t seed) : rng_(seed), handoff_(prefill_.model.kv(), decode_.model.kv()) {
+    prefill_.metrics = decode_.metrics = &counted_;
     prefill_.Connect(&handoff_, nullptr);
     decode_.Connect(nullptr, &handoff_);
   }
@@ -47,6 +48,8 @@ class Walk {
       for (const auto& [handle, role] : h->sink->roles) CheckHeard(*h, handle, role);
     }
     EXPECT_GT(complete_, requests_.size() / 8) << "the walk should not only cancel";
+    EXPECT_THAT(registry_.Text(),
+                testing::ContainsRegex("tandem_worker_preemptions_total.model=.toy.. [0-9][0-9]"));
   }
 
  private:
@@ -69,6 +72,7 @@ class Walk {
     if (Chance(10)) request.cache_salt = "salt";
     if (Chance(30)) request.sampling.temperature = 0;
     if (Chance(20)) request.logprobs = rng_() % 4;
+    if (Chance(30)) request.priority = static_cast<int32_t>(rng_() % 7) - 3;
     if (Chance(10)) request.prompt_logprobs = rng_() % 3;
     if (Chance(30)) request.stop_ids = {0, 7, 13};
     if (Chance(20)) Adjust(request, rng_() % 100);
@@ -175,10 +179,13 @@ class Walk {
   }
 
   std::mt19937_64 rng_;
+  MetricRegistry registry_;
+  WorkerMetrics worker_metrics_{&registry_};
   static constexpr EngineOptions kOptions = {
-      .max_sequences = 12, .max_queue = 40, .max_batch_tokens = 64};
+      .max_sequences = 12, .max_queue = 40, .max_batch_tokens = 64, .lookahead_tokens = 8};
   CoreHarness prefill_{{.blocks = 48, .per_row = absl::Milliseconds(1)}, kOptions};
   CoreHarness decode_{{.blocks = 48, .per_row = absl::Milliseconds(1)}, kOptions};
+  EngineMetrics counted_{worker_metrics_, "toy", prefill_.model.kv()->layout(), 96};
   FakeHandoff handoff_;
   std::map<uint64_t, EngineRequest> requests_;
   std::set<uint64_t> split_;  // handles, of which no side is known to be lost

@@ -83,8 +83,9 @@ std::vector<EngineRequest> Requests() {
 }
 
 struct GuidedCore {
-  explicit GuidedCore(GuidePool* pool, EngineOptions options = SmallOptions())
-      : harness({.blocks = 400}, options) {
+  explicit GuidedCore(GuidePool* pool, EngineOptions options = SmallOptions(),
+                      uint32_t blocks = 400)
+      : harness({.blocks = blocks}, options) {
     harness.guides = pool;
     harness.Connect(nullptr, nullptr);
   }
@@ -134,6 +135,31 @@ TEST_F(GuideTest, AnOutputIsASentenceAndEndsWhereThatDoes) {
     }
   }
   EXPECT_GT(seen.size(), 6u);
+}
+
+TEST_F(GuideTest, PreemptionKeepsTheStateOfAGrammar) {
+  MetricRegistry registry;
+  const WorkerMetrics metrics(&registry);
+  GuidedCore roomy(&inline_);
+  GuidedCore narrow(&inline_, {.max_sequences = 8, .max_batch_tokens = 64, .lookahead_tokens = 1},
+                    /*blocks=*/12);
+  const EngineMetrics counted(metrics, "toy", narrow.harness.model.kv()->layout(), 12);
+  narrow.harness.metrics = &counted;
+  narrow.harness.Connect(nullptr, nullptr);
+  std::vector<EngineRequest> requests;
+  for (uint64_t handle = 1; handle <= 5; ++handle) {
+    requests.push_back(Guided(handle, {Kind::kRegex, "([a-e]{10} [0-9]){4}", {}}, 80));
+    narrow.harness.Submit(requests.back());
+  }
+  narrow.harness.RunDry();
+  EXPECT_THAT(registry.Text(), testing::ContainsRegex("worker_preemptions_total.* [1-9]"));
+  for (const EngineRequest& request : requests) {
+    const Heard want = roomy.Answer(request);
+    const Heard& got = narrow.harness.sink->heard[request.handle];
+    EXPECT_EQ(want.token_ids, got.token_ids);
+    EXPECT_EQ(want.logprobs, got.logprobs);
+    EXPECT_EQ(want.finish, got.finish);
+  }
 }
 
 TEST_F(GuideTest, LogprobsAreThoseOfTheRawLogits) {

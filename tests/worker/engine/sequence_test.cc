@@ -36,9 +36,9 @@ void Reach(Sequence& sequence, S state) {
 // Rows: from; columns: to, in the order of the enum. The table of docs/ENGINE.md.
 //                  waiting prefill await decode sending closing finished
 constexpr bool kTable[7][7] = {{false, true, true, false, false, false, true},
-                               {false, false, false, true, true, true, true},
+                               {true, false, false, true, true, true, true},
                                {false, false, false, true, false, true, true},
-                               {false, false, false, false, false, false, true},
+                               {true, false, false, false, false, false, true},
                                {false, false, false, false, false, true, true},
                                {false, false, false, false, false, false, true},
                                {false, false, false, false, false, false, false}};
