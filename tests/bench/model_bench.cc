@@ -1,15 +1,18 @@
 // tandem-model-bench MODEL [--threads N] [--prompt N] [--decode N] [--runs N]
-//                    [--set scalar|avx2|avx512] [--cpu-time]
+//                    [--set scalar|avx2|avx512] [--cpu-time] [--ops]
 //
 // Speed of one model on the CPU backend, with the share of what this machine can do, measured in
 // the same run: prefill of a prompt, then decoding one sequence after it. --cpu-time counts one
-// thread's own time, for a machine that is busy with other things.
+// thread's own time, for a machine that is busy with other things; --ops says which operation took
+// how long.
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/match.h"
@@ -17,6 +20,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 #include "tests/bench/machine_peak.h"
+#include "tests/bench/timed_backend.h"
 #include "worker/backend/backend.h"
 #include "worker/model/decoder.h"
 #include "worker/model/model_files.h"
@@ -32,6 +36,7 @@ struct BenchOptions {
   int runs = 7;
   InstructionSet instructions = InstructionSet::kBest;
   clockid_t clock = CLOCK_MONOTONIC;  // or this process's, where other programs take the cores
+  bool ops = false;
 };
 
 // Multiply-adds of the linear layers for one token, without and with the head, and the bytes that
@@ -80,8 +85,8 @@ Times TimesOf(std::vector<double> seconds) {
 
 class Bench {
  public:
-  Bench(const BenchOptions& options, Decoder* decoder, const ModelWork& work)
-      : options_(options), decoder_(decoder), work_(work) {
+  Bench(const BenchOptions& options, Decoder* decoder, const ModelWork& work, TimedBackend* timed)
+      : options_(options), decoder_(decoder), work_(work), timed_(timed) {
     for (uint32_t i = 0; i < decoder->kv()->blocks(); ++i) blocks_.push_back(BlockId{i});
   }
 
@@ -89,10 +94,14 @@ class Bench {
     std::vector<double> prefill, decode;
     for (int run = 0; run <= options_.runs; ++run) {  // the first warms up
       absl::Status status;
+      timed_->seconds()->clear();
       const double prefill_s = SecondsOf(options_.clock, [&] { status = Prefill(); });
       RETURN_IF_ERROR(status);
+      if (run == options_.runs) PrintOps("prefill");
+      timed_->seconds()->clear();
       const double decode_s = SecondsOf(options_.clock, [&] { status = Decode(); });
       RETURN_IF_ERROR(status);
+      if (run == options_.runs) PrintOps("decode");
       if (run == 0) continue;
       prefill.push_back(prefill_s);
       decode.push_back(decode_s / options_.decode);
@@ -129,6 +138,14 @@ class Bench {
     return absl::OkStatus();
   }
 
+  // Of the last run.
+  void PrintOps(const char* phase) const {
+    if (!options_.ops) return;
+    for (const auto& [op, seconds] : *timed_->seconds()) {
+      std::printf("    %-8s %-22s %9.3f ms\n", phase, op.c_str(), 1e3 * seconds);
+    }
+  }
+
   void Print(const Times& prefill, const Times& decode) const {
     const MachinePeak peak = MeasurePeak(options_.threads);
     const double tokens = options_.prompt;
@@ -151,6 +168,7 @@ class Bench {
   const BenchOptions options_;
   Decoder* const decoder_;
   const ModelWork work_;
+  TimedBackend* const timed_;
   std::vector<BlockId> blocks_;
 };
 
@@ -160,6 +178,10 @@ absl::StatusOr<BenchOptions> ParseArguments(int argc, char** argv) {
     const absl::string_view name = argv[i];
     if (!absl::StartsWith(name, "--")) {
       options.model = argv[i];
+      continue;
+    }
+    if (name == "--ops") {
+      options.ops = true;
       continue;
     }
     if (name == "--cpu-time") {
@@ -189,19 +211,20 @@ absl::StatusOr<BenchOptions> ParseArguments(int argc, char** argv) {
 absl::Status Main(int argc, char** argv) {
   ASSIGN_OR_RETURN(const BenchOptions options, ParseArguments(argc, argv));
   ASSIGN_OR_RETURN(const std::unique_ptr<ModelFiles> files, ModelFiles::Open(options.model));
-  ASSIGN_OR_RETURN(const std::unique_ptr<Backend> backend,
+  ASSIGN_OR_RETURN(std::unique_ptr<Backend> cpu,
                    MakeCpuBackend({options.threads, options.instructions}));
+  TimedBackend backend(std::move(cpu), options.clock);
   std::unique_ptr<Decoder> decoder;
   absl::Status status;
   const uint32_t blocks = (options.prompt + options.decode) / 16 + 1;
   const double load_s = SecondsOf(options.clock, [&] {
-    auto loaded = Decoder::Load(*files, backend.get(), {.kv_blocks = blocks, .max_rows = 512});
+    auto loaded = Decoder::Load(*files, &backend, {.kv_blocks = blocks, .max_rows = 512});
     status = loaded.status();
     if (loaded.ok()) decoder = *std::move(loaded);
   });
   RETURN_IF_ERROR(status);
   std::printf("load     %8.2f s\n", load_s);
-  return Bench(options, decoder.get(), WorkOf(*files)).Run();
+  return Bench(options, decoder.get(), WorkOf(*files), &backend).Run();
 }
 
 }  // namespace
@@ -212,7 +235,7 @@ int main(int argc, char** argv) {
   if (status.ok()) return 0;
   std::fprintf(stderr,
                "%s\nusage: tandem-model-bench MODEL [--threads N] [--prompt N] [--decode N] "
-               "[--runs N] [--set scalar|avx2|avx512] [--cpu-time]\n",
+               "[--runs N] [--set scalar|avx2|avx512] [--cpu-time] [--ops]\n",
                std::string(status.message()).c_str());
   return 1;
 }
