@@ -23,8 +23,8 @@ template <int M, int kDigits>
 struct FixedGroup {
   int32_t words[kFixedWords][M][kDigits];  // a digit of each of four neighbouring inputs
   float scale[M];
-  float total[M];                     // the sum of the inputs
-  int32_t more_high[M], more_low[M];  // added to sums of products, to centre codes and to round
+  float total[M];            // the sum of the inputs
+  int32_t more[M][kDigits];  // where sums of products begin, to centre codes and to round
 };
 static_assert(sizeof(FixedGroup<1, 1>) == FixedRowBytes(1, kFixedInputs));
 static_assert(sizeof(FixedGroup<4, 3>) == 4 * FixedRowBytes(3, kFixedInputs));
@@ -83,23 +83,22 @@ void PackFixedGroup(const float* x, int m, int zero, FixedGroup<M, kDigits>* gro
   const V size =
       S::Max(S::Max(first, S::Sub(S::Zero(), first)), S::Max(second, S::Sub(S::Zero(), second)));
   const FixedScale scale = FixedScaleOf<S, kDigits>(S::MaxOf(size));
-  int32_t whole[kFixedInputs];
-  S::StoreWhole(whole, S::Mul(first, S::Set(scale.forth)));
-  S::StoreWhole(whole + kLanes, S::Mul(second, S::Set(scale.forth)));
-  uint32_t sum_bits = 0;
-  for (int k = 0; k < kFixedInputs; ++k) sum_bits += static_cast<uint32_t>(whole[k]);
-  const int64_t sum = static_cast<int32_t>(sum_bits);
-  for (int w = 0; w < kFixedWords; ++w) {
-    S::template StoreDigits<kDigits>(group->words[w][m], whole + 4 * w);
-  }
+  const typename S::I low = S::ToWhole(S::Mul(first, S::Set(scale.forth)));
+  const typename S::I high = S::ToWhole(S::Mul(second, S::Set(scale.forth)));
+  const int64_t sum = S::SumOfWhole(low, high);
+  constexpr int kStride = M * kDigits;
+  S::template StoreDigits<kDigits>(group->words[0][m], kStride, low);
+  S::template StoreDigits<kDigits>(group->words[kFixedWords / 2][m], kStride, high);
   // 0, or NaN where an input is not finite: so is then every output of the row.
   const float flaw = S::Sum(S::Mul(S::Add(first, second), S::Zero()));
   const int shift = kDigits == 1 ? 0 : FixedShift<S>(zero);
   group->scale[m] = scale.back * static_cast<float>(1 << shift) + flaw;
   group->total[m] = scale.back * static_cast<float>(sum);
   const int64_t more = -zero * sum + (shift == 0 ? 0 : 1 << (shift - 1));
-  group->more_high[m] = static_cast<int32_t>(more >> shift);
-  group->more_low[m] = static_cast<int32_t>(more & ((1 << shift) - 1));
+  for (int d = 0; d < kDigits; ++d) {
+    const bool highest = d == kDigits - 1;
+    group->more[m][d] = static_cast<int32_t>(highest ? more >> 8 * d : more >> 8 * d & 255);
+  }
 }
 
 // Rows above `rows` repeat the first, as in PackRows.
@@ -220,14 +219,14 @@ struct FixedLinear {
     typename S::I dots[M][R][kDigits];
     for (int m = 0; m < M; ++m) {
       for (int r = 0; r < R; ++r) {
-        for (int d = 0; d < kDigits; ++d) dots[m][r][d] = S::NoDots();
+        for (int d = 0; d < kDigits; ++d) dots[m][r][d] = S::SetWhole(group.more[m][d]);
       }
     }
     AddWords<M, R>(step, group, dots);
     for (int r = 0; r < R; ++r) {
       const typename S::V scale = S::LoadHalves(step.Halves(r, Format::kScales));
       for (int m = 0; m < M; ++m) {
-        const typename S::V sum = S::FromWhole(Join(dots[m][r], group, m));
+        const typename S::V sum = S::FromWhole(Join(dots[m][r]));
         sums.sum[m][r] = S::Fma(S::Mul(scale, S::Set(group.scale[m])), sum, sums.sum[m][r]);
         if constexpr (Format::kOffsets) {
           const typename S::V offsets = S::LoadHalves(step.Halves(r, Format::kScales + 32));
@@ -257,15 +256,12 @@ struct FixedLinear {
     }
   }
 
-  template <int M>
-  static typename S::I Join(const typename S::I (&dots)[kDigits],
-                            const FixedGroup<M, kDigits>& group, int m) {
+  static typename S::I Join(const typename S::I (&dots)[kDigits]) {
     if constexpr (kDigits == 1) {
-      return S::AddWhole(dots[0], group.more_high[m]);
+      return dots[0];
     } else {
       constexpr int kShift = FixedShift<S>(ZeroOf(Format::kType));
-      return S::template JoinDigits<kShift>(dots[2], dots[1], dots[0], group.more_high[m],
-                                            group.more_low[m]);
+      return S::template JoinDigits<kShift>(dots[2], dots[1], dots[0]);
     }
   }
 };

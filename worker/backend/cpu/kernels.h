@@ -60,7 +60,7 @@ struct AttentionArgs {
 };
 
 // Bytes of one row of inputs as whole numbers; the rows of a tile take turns in them.
-constexpr int64_t FixedRowBytes(int digits, int64_t cols) { return cols / 32 * (32 * digits + 16); }
+constexpr int64_t FixedRowBytes(int digits, int64_t cols) { return cols / 32 * (36 * digits + 8); }
 
 // Whether a type's codes are multiplied as whole numbers, and the code that stands for zero.
 constexpr bool IsFixed(DType dtype) {

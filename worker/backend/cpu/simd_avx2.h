@@ -116,7 +116,7 @@ struct Avx2 {
   static W HighHalves(U words) {
     return LowHalves({_mm256_srli_epi16(words.lo, 4), _mm256_srli_epi16(words.hi, 4)});
   }
-  static I NoDots() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
+  static I SetWhole(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
   static I AddDots(I sum, W bytes, int32_t digits) {
     const __m256i all = _mm256_set1_epi32(digits);
     const __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(all, 8), 8);
@@ -124,47 +124,51 @@ struct Avx2 {
     return {AddDots(sum.lo, bytes.even.lo, even, bytes.odd.lo, odd),
             AddDots(sum.hi, bytes.even.hi, even, bytes.odd.hi, odd)};
   }
-  static I AddWhole(I x, int32_t y) {
-    const __m256i all = _mm256_set1_epi32(y);
-    return {_mm256_add_epi32(x.lo, all), _mm256_add_epi32(x.hi, all)};
-  }
   template <int kShift>
-  static I JoinDigits(I high, I middle, I low, int32_t more_high, int32_t more_low) {
-    const I carry = kShift == 0 ? low : AddWhole(low, more_low);
-    const I rest = AddWhole(
-        {_mm256_srai_epi32(carry.lo, kShift), _mm256_srai_epi32(carry.hi, kShift)}, more_high);
-    return {Join<kShift>(high.lo, middle.lo, rest.lo), Join<kShift>(high.hi, middle.hi, rest.hi)};
+  static I JoinDigits(I high, I middle, I low) {
+    return {Join<kShift>(high.lo, middle.lo, low.lo), Join<kShift>(high.hi, middle.hi, low.hi)};
   }
   static V FromWhole(I x) { return {_mm256_cvtepi32_ps(x.lo), _mm256_cvtepi32_ps(x.hi)}; }
-  static void StoreWhole(int32_t* p, V x) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm256_cvtps_epi32(x.lo));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p + 8), _mm256_cvtps_epi32(x.hi));
+  static I ToWhole(V x) { return {_mm256_cvtps_epi32(x.lo), _mm256_cvtps_epi32(x.hi)}; }
+  static int32_t SumOfWhole(I a, I b) {
+    const __m256i eight =
+        _mm256_add_epi32(_mm256_add_epi32(a.lo, a.hi), _mm256_add_epi32(b.lo, b.hi));
+    __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    four = _mm_add_epi32(four, _mm_srli_si128(four, 8));
+    return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_srli_si128(four, 4)));
   }
 
   template <int kDigits>
-  static void StoreDigits(int32_t* to, const int32_t* whole) {
-    const __m128i bias = _mm_set1_epi32(kDigits == 1 ? 0x80 : 0x808080);
-    const __m128i four = _mm_loadu_si128(reinterpret_cast<const __m128i*>(whole));
-    const __m128i digits = _mm_xor_si128(_mm_add_epi32(four, bias), bias);
-    const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    const __m128i words = _mm_shuffle_epi8(digits, order);
-    to[0] = _mm_cvtsi128_si32(words);
-    if constexpr (kDigits == 3) {
-      to[1] = _mm_extract_epi32(words, 1);
-      to[2] = _mm_extract_epi32(words, 2);
-    }
+  static void StoreDigits(int32_t* to, int stride, I whole) {
+    StoreFour<kDigits>(to, _mm256_castsi256_si128(whole.lo));
+    StoreFour<kDigits>(to + stride, _mm256_extracti128_si256(whole.lo, 1));
+    StoreFour<kDigits>(to + 2 * stride, _mm256_castsi256_si128(whole.hi));
+    StoreFour<kDigits>(to + 3 * stride, _mm256_extracti128_si256(whole.hi, 1));
   }
 
  private:
+  template <int kDigits>
+  static void StoreFour(int32_t* to, __m128i whole) {
+    const __m128i bias = _mm_set1_epi32(kDigits == 1 ? 0x80 : 0x808080);
+    const __m128i digits = _mm_xor_si128(_mm_add_epi32(whole, bias), bias);
+    const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m128i words = _mm_shuffle_epi8(digits, order);
+    if constexpr (kDigits == 3) {
+      _mm_storel_epi64(reinterpret_cast<__m128i*>(to), words);
+      to[2] = _mm_extract_epi32(words, 2);
+    } else {
+      to[0] = _mm_cvtsi128_si32(words);
+    }
+  }
   static __m256i AddDots(__m256i sum, __m256i a, __m256i x, __m256i b, __m256i y) {
     return _mm256_add_epi32(sum,
                             _mm256_add_epi32(_mm256_madd_epi16(a, x), _mm256_madd_epi16(b, y)));
   }
   template <int kShift>
-  static __m256i Join(__m256i high, __m256i middle, __m256i rest) {
+  static __m256i Join(__m256i high, __m256i middle, __m256i low) {
     const __m256i above = _mm256_add_epi32(_mm256_slli_epi32(high, 16 - kShift),
                                            _mm256_slli_epi32(middle, 8 - kShift));
-    return _mm256_add_epi32(above, rest);
+    return _mm256_add_epi32(above, _mm256_srai_epi32(low, kShift));
   }
   static __m256i First(int n) {
     return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));

@@ -81,7 +81,7 @@ struct Avx512 {
   }
   static W LowHalves(U words) { return Bytes(_mm512_and_si512(words, _mm512_set1_epi8(15))); }
   static W HighHalves(U words) { return LowHalves(_mm512_srli_epi16(words, 4)); }
-  static I NoDots() { return _mm512_setzero_si512(); }
+  static I SetWhole(int32_t x) { return _mm512_set1_epi32(x); }
   static I AddDots(I sum, W bytes, int32_t digits) {
     const __m512i all = _mm512_set1_epi32(digits);
     const __m512i even = _mm512_srai_epi16(_mm512_slli_epi16(all, 8), 8);
@@ -89,32 +89,39 @@ struct Avx512 {
     return _mm512_add_epi32(sum, _mm512_add_epi32(_mm512_madd_epi16(bytes.even, even),
                                                   _mm512_madd_epi16(bytes.odd, odd)));
   }
-  static I AddWhole(I x, int32_t y) { return _mm512_add_epi32(x, _mm512_set1_epi32(y)); }
   template <int kShift>
-  static I JoinDigits(I high, I middle, I low, int32_t more_high, int32_t more_low) {
+  static I JoinDigits(I high, I middle, I low) {
     const I above = _mm512_add_epi32(_mm512_slli_epi32(high, 16 - kShift),
                                      _mm512_slli_epi32(middle, 8 - kShift));
-    const I carry = kShift == 0 ? low : _mm512_srai_epi32(AddWhole(low, more_low), kShift);
-    return _mm512_add_epi32(above, AddWhole(carry, more_high));
+    return _mm512_add_epi32(above, kShift == 0 ? low : _mm512_srai_epi32(low, kShift));
   }
   static V FromWhole(I x) { return _mm512_cvtepi32_ps(x); }
-  static void StoreWhole(int32_t* p, V x) { _mm512_storeu_si512(p, _mm512_cvtps_epi32(x)); }
+  static I ToWhole(V x) { return _mm512_cvtps_epi32(x); }
+  static int32_t SumOfWhole(I a, I b) { return _mm512_reduce_add_epi32(_mm512_add_epi32(a, b)); }
 
   template <int kDigits>
-  static void StoreDigits(int32_t* to, const int32_t* whole) {
-    const __m128i bias = _mm_set1_epi32(kDigits == 1 ? 0x80 : 0x808080);
-    const __m128i four = _mm_loadu_si128(reinterpret_cast<const __m128i*>(whole));
-    const __m128i digits = _mm_xor_si128(_mm_add_epi32(four, bias), bias);
-    const __m128i order = _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    const __m128i words = _mm_shuffle_epi8(digits, order);
-    to[0] = _mm_cvtsi128_si32(words);
-    if constexpr (kDigits == 3) {
-      to[1] = _mm_extract_epi32(words, 1);
-      to[2] = _mm_extract_epi32(words, 2);
-    }
+  static void StoreDigits(int32_t* to, int stride, I whole) {
+    const I bias = _mm512_set1_epi32(kDigits == 1 ? 0x80 : 0x808080);
+    const I order =
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15));
+    const I words =
+        _mm512_shuffle_epi8(_mm512_xor_si512(_mm512_add_epi32(whole, bias), bias), order);
+    StoreFour<kDigits>(to, _mm512_castsi512_si128(words));
+    StoreFour<kDigits>(to + stride, _mm512_extracti32x4_epi32(words, 1));
+    StoreFour<kDigits>(to + 2 * stride, _mm512_extracti32x4_epi32(words, 2));
+    StoreFour<kDigits>(to + 3 * stride, _mm512_extracti32x4_epi32(words, 3));
   }
 
  private:
+  template <int kDigits>
+  static void StoreFour(int32_t* to, __m128i words) {
+    if constexpr (kDigits == 3) {
+      _mm_storel_epi64(reinterpret_cast<__m128i*>(to), words);
+      to[2] = _mm_extract_epi32(words, 2);
+    } else {
+      to[0] = _mm_cvtsi128_si32(words);
+    }
+  }
   static __mmask16 First(int n) {
     if (n <= 0) return 0;
     return static_cast<__mmask16>(n >= 16 ? 0xffff : (1 << n) - 1);

@@ -124,7 +124,9 @@ struct Scalar {
   // The low, or the high, four bits of each byte.
   static W LowHalves(const U& words) { return HalvesFrom(words, 0); }
   static W HighHalves(const U& words) { return HalvesFrom(words, 4); }
-  static I NoDots() { return {}; }
+  static I SetWhole(int32_t x) {
+    return EachWhole([x](int) { return x; });
+  }
   // Adds to each lane the products of its word's bytes with the four signed bytes of `digits`.
   static I AddDots(const I& sum, const W& bytes, int32_t digits) {
     I out = sum;
@@ -136,45 +138,46 @@ struct Scalar {
     }
     return out;
   }
-  static I AddWhole(const I& x, int32_t y) {
-    return EachWhole([&](int i) {
-      return static_cast<int32_t>(static_cast<uint32_t>(x.lane[i]) + static_cast<uint32_t>(y));
-    });
-  }
-  // ((high * 2^16 + middle * 2^8 + low) + (more_high * 2^kShift + more_low)) / 2^kShift, rounded
-  // down; what comes between may wrap.
+  // (high * 2^16 + middle * 2^8 + low) / 2^kShift, rounded down; what comes between may wrap.
   template <int kShift>
-  static I JoinDigits(const I& high, const I& middle, const I& low, int32_t more_high,
-                      int32_t more_low) {
+  static I JoinDigits(const I& high, const I& middle, const I& low) {
     return EachWhole([&](int i) {
       return static_cast<int32_t>((static_cast<uint32_t>(high.lane[i]) << (16 - kShift)) +
                                   (static_cast<uint32_t>(middle.lane[i]) << (8 - kShift)) +
-                                  static_cast<uint32_t>(more_high) +
-                                  static_cast<uint32_t>((low.lane[i] + more_low) >> kShift));
+                                  static_cast<uint32_t>(low.lane[i] >> kShift));
     });
   }
   static V FromWhole(const I& x) {
     return Each([&](int i) { return static_cast<float>(x.lane[i]); });
   }
   // The nearest whole numbers, ties to even, of numbers up to 2^22.
-  static void StoreWhole(int32_t* p, const V& x) {
+  static I ToWhole(const V& x) {
     constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to a whole number
-    for (int i = 0; i < 16; ++i) {
-      p[i] = static_cast<int32_t>(Bits(x.lane[i] + kRound) - Bits(kRound));
-    }
+    return EachWhole(
+        [&](int i) { return static_cast<int32_t>(Bits(x.lane[i] + kRound) - Bits(kRound)); });
   }
-  // Words of the lowest digits of four whole numbers, of their second ones, and so on. Digits are
-  // in [-128, 127]: with 0x80 added to each they do not borrow, and flipping that bit takes it off.
+  static int32_t SumOfWhole(const I& a, const I& b) {
+    uint32_t sum = 0;
+    for (int i = 0; i < 16; ++i) {
+      sum += static_cast<uint32_t>(a.lane[i]) + static_cast<uint32_t>(b.lane[i]);
+    }
+    return static_cast<int32_t>(sum);
+  }
+  // For each four lanes, `stride` words apart: a word of their lowest digits, one of their second
+  // ones, and so on. Digits are in [-128, 127]: with 0x80 added to each they do not borrow, and
+  // flipping that bit takes it off.
   template <int kDigits>
-  static void StoreDigits(int32_t* to, const int32_t* whole) {
+  static void StoreDigits(int32_t* to, int stride, const I& whole) {
     constexpr uint32_t kBias = kDigits == 1 ? 0x80 : 0x808080;
-    for (int d = 0; d < kDigits; ++d) {
-      uint32_t word = 0;
-      for (int i = 0; i < 4; ++i) {
-        const uint32_t digits = (static_cast<uint32_t>(whole[i]) + kBias) ^ kBias;
-        word |= (digits >> 8 * d & 255) << 8 * i;
+    for (int four = 0; four < 4; ++four) {
+      for (int d = 0; d < kDigits; ++d) {
+        uint32_t word = 0;
+        for (int i = 0; i < 4; ++i) {
+          const uint32_t lane = static_cast<uint32_t>(whole.lane[4 * four + i]);
+          word |= (((lane + kBias) ^ kBias) >> 8 * d & 255) << 8 * i;
+        }
+        to[four * stride + d] = static_cast<int32_t>(word);
       }
-      to[d] = static_cast<int32_t>(word);
     }
   }
 
