@@ -40,6 +40,8 @@ class BlockMemory {
   virtual absl::Span<uint8_t> Slice(uint32_t layer, BlockId block) = 0;
   // Zeroes a block in all layers: what a new owner gets holds nothing of the last one's.
   virtual void Clear(BlockId block) = 0;
+  // `to` holds what `from` does, in all layers, to the last byte. They are two.
+  virtual void Copy(BlockId from, BlockId to) = 0;
 };
 
 }  // namespace tandem

@@ -41,6 +41,12 @@ class MemoryBlocks final : public BlockMemory {
       std::memset(slice.data(), 0, slice.size());
     }
   }
+  void Copy(BlockId from, BlockId to) override {
+    for (uint32_t layer = 0; layer < layout_.layers; ++layer) {
+      const absl::Span<uint8_t> source = Slice(layer, from);
+      std::memcpy(Slice(layer, to).data(), source.data(), source.size());
+    }
+  }
   // Bytes that tell layer, block and `salt` from all others.
   void Fill(uint32_t layer, BlockId block, uint32_t salt) {
     uint32_t state = salt * 7919 + layer * 104729 + static_cast<uint32_t>(block) * 1299709 + 1;

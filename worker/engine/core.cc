@@ -94,17 +94,34 @@ absl::Status EngineCore::CheckSubmit(SessionId session, const EngineRequest& req
     return absl::FailedPreconditionError("guided: this model has no tokenizer.json");
   }
   RETURN_IF_ERROR(CheckName(request.role, {request.request_id, request.attempt}));
-  const uint64_t blocks = BlocksNeeded(request, limits_.block_tokens);
-  if (blocks > parts_.pool->blocks()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        request.role == Role::kPrefill ? "the prompt's tokens" : "prompt and max_tokens", " need ",
-        blocks, " KV blocks of ", limits_.block_tokens, " tokens, and this worker has ",
-        parts_.pool->blocks(), " in all"));
-  }
+  RETURN_IF_ERROR(CheckSize(request));
   if (request.deadline <= parts_.clock->Now()) {
     return absl::DeadlineExceededError("the deadline passed before the request could start");
   }
   return CheckPlace(session);
+}
+
+absl::Status EngineCore::CheckSize(const EngineRequest& request) const {
+  const uint32_t sequences = SequencesNeeded(request);
+  if (sequences > limits_.max_sequences) {
+    return absl::InvalidArgumentError(absl::StrCat("sampling.n: ", sequences,
+                                                   " outputs run at once, and this worker runs at ",
+                                                   "most ", limits_.max_sequences, " sequences"));
+  }
+  const uint64_t blocks = BlocksNeeded(request, limits_.block_tokens);
+  if (blocks <= parts_.pool->blocks()) return absl::OkStatus();
+  std::string what = "prompt and max_tokens";
+  if (request.role == Role::kPrefill) what = "the prompt's tokens";
+  if (sequences > 1) what = absl::StrCat("the prompt and max_tokens of ", sequences, " outputs");
+  return absl::InvalidArgumentError(
+      absl::StrCat(what, " need ", blocks, " KV blocks of ", limits_.block_tokens,
+                   " tokens, and this worker has ", parts_.pool->blocks(), " in all"));
+}
+
+uint32_t EngineCore::HeldSequences() const {
+  uint32_t sequences = 0;
+  for (const auto& sequence : held_) sequences += SequencesNeeded(sequence->request());
+  return sequences;
 }
 
 absl::Status EngineCore::CheckPlace(SessionId session) const {
@@ -134,9 +151,10 @@ void EngineCore::Submit(SessionId session, EngineRequest request) {
   auto sequence = std::make_unique<Sequence>(next_id_++, session, std::move(request),
                                              parts_.clock->Now(), root);
   const uint64_t handle = sequence->request().handle;
+  next_id_ += sequence->request().outputs - 1;  // the others get the numbers behind it
   sequence->place = {parts_.clock->Now() - sequence->request().priority * options_.priority_step,
                      sequence->id()};
-  live_[Key(session, handle)] = sequence.get();
+  live_[Key(session, handle)] = {sequence.get()};
   if (sequence->request().role == Role::kDecode) AnnounceHandoff(*sequence);
   const uint32_t cached_blocks = FindPrefix(*sequence).blocks;
   Sequence& accepted = *sequence;
@@ -166,9 +184,9 @@ void EngineCore::OnGuide(uint64_t id, const absl::Status& compiled) {
   Sweep();
 }
 
-Sequence* EngineCore::Find(SessionId session, uint64_t handle) {
+EngineCore::Outputs EngineCore::Find(SessionId session, uint64_t handle) const {
   const auto it = live_.find(Key(session, handle));
-  return it == live_.end() ? nullptr : it->second;
+  return it == live_.end() ? Outputs() : it->second;
 }
 
 Sequence* EngineCore::FindHeld(uint64_t id) {
@@ -192,14 +210,12 @@ absl::Status EngineCore::CheckName(Role role, const HandoffKey& key) const {
 }
 
 void EngineCore::Cancel(SessionId session, uint64_t handle) {
-  Sequence* sequence = Find(session, handle);
-  if (sequence == nullptr) return;
-  EndCancelled(*sequence);
+  for (Sequence* output : Find(session, handle)) EndCancelled(*output);
   Sweep();
 }
 
 void EngineCore::SetPaused(SessionId session, uint64_t handle, bool paused) {
-  if (Sequence* sequence = Find(session, handle)) sequence->paused = paused;
+  for (Sequence* output : Find(session, handle)) output->paused = paused;
 }
 
 absl::Status EngineCore::CheckReassign(const EngineRequest& request, uint32_t attempt) const {
@@ -214,8 +230,9 @@ absl::Status EngineCore::CheckReassign(const EngineRequest& request, uint32_t at
 }
 
 void EngineCore::Reassign(SessionId session, uint64_t handle, uint32_t attempt, std::string peer) {
-  Sequence* sequence = Find(session, handle);
-  if (sequence == nullptr) return;
+  const Outputs outputs = Find(session, handle);
+  if (outputs.empty()) return;
+  Sequence* sequence = outputs[0];
   const EngineRequest& request = sequence->request();
   if (attempt == request.attempt && peer == request.peer) return;  // said twice
   if (const absl::Status status = CheckReassign(request, attempt); !status.ok()) {
@@ -229,7 +246,7 @@ void EngineCore::Reassign(SessionId session, uint64_t handle, uint32_t attempt, 
   BeginHandoff(*sequence);
   if (sequence->state() != SequenceState::kSending) return;
   sequence->handoff_began = parts_.clock->Now();
-  SendFirstToken(*sequence);
+  parts_.sender->Finish(sequence->handoff_key(), sequence->first_tokens);
 }
 
 EngineLoad EngineCore::load() const {
@@ -245,12 +262,13 @@ EngineLoad EngineCore::load() const {
   }
   for (const auto& sequence : held_) {
     if (sequence->ended()) continue;
-    ++load.running;
+    load.running += SequencesNeeded(sequence->request());
     if (sequence->state() == SequenceState::kPrefilling) {
       load.queued_prefill_tokens += sequence->pending();
     }
     if (sequence->request().role != Role::kPrefill) {
-      load.outstanding_decode_tokens += sequence->request().max_tokens - sequence->produced();
+      load.outstanding_decode_tokens += uint64_t{sequence->request().outputs} *
+                                        (sequence->request().max_tokens - sequence->produced());
     }
   }
   load.prefill_tokens_per_second = prefill_rate_.PerSecond(now);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/container/flat_hash_map.h"
+#include "absl/container/inlined_vector.h"
 #include "absl/functional/any_invocable.h"
 #include "absl/status/statusor.h"
 #include "base/clock.h"
@@ -94,6 +95,8 @@ class EngineCore {
 
  private:
   using Key = std::pair<SessionId, uint64_t>;
+  using Forks = std::vector<std::unique_ptr<Sequence>>;
+  using Outputs = absl::InlinedVector<Sequence*, 1>;
   struct Session {
     std::shared_ptr<StepSink> sink;
     StepOutput output;  // of this round
@@ -112,9 +115,15 @@ class EngineCore {
   absl::Status CheckSubmit(SessionId session, const EngineRequest& request) const;
   // Whether the queue has a place for another request of this session.
   absl::Status CheckPlace(SessionId session) const;
+  // Whether it could run if it were alone.
+  absl::Status CheckSize(const EngineRequest& request) const;
+  uint32_t HeldSequences() const;       // counting the outputs that are still to be made
   void BeginGuide(Sequence& sequence);  // a waiting one, which stays there until OnGuide
   void OnGuide(uint64_t id, const absl::Status& compiled);
-  Sequence* Find(SessionId session, uint64_t handle);
+  static Key KeyOf(const Sequence& sequence) {
+    return {sequence.session(), sequence.request().handle};
+  }
+  Outputs Find(SessionId session, uint64_t handle) const;
   Sequence* FindHeld(uint64_t id);
   // AlreadyExists when another sequence sends or receives under this name, or may still be touched
   // by it.
@@ -134,6 +143,9 @@ class EngineCore {
   void TakeRows(const Run& run, absl::Span<const float> logits);
   void GatherPromptLogprobs(const Run& run, uint32_t from, absl::Span<const float> logits);
   void TakeToken(Sequence& sequence, absl::Span<const float> row);
+  // Draws, appends and reports the next token. A value when it ends the output.
+  absl::StatusOr<std::optional<SequenceFinish>> Produce(Sequence& sequence,
+                                                        absl::Span<const float> row);
   // Tells the sequence's grammar, if it has one, of its next token.
   absl::StatusOr<bool> SentenceOver(Sequence& sequence, int32_t token);
   absl::StatusOr<int32_t> Draw(Sequence& sequence, absl::Span<const float> row);
@@ -150,6 +162,8 @@ class EngineCore {
 
   // core_blocks.cc: blocks and the prefix cache.
   uint32_t BlocksAtAdmission(const Sequence& sequence) const;
+  uint32_t BlocksOfForks(const Sequence& sequence, uint32_t blocks) const;
+  void TakeForkBlocks(Sequence& sequence);
   uint32_t ReusableBlocks(const Sequence& sequence) const;
   PrefixCache::Match FindPrefix(Sequence& sequence) const;
   void TakePrefix(Sequence& sequence);
@@ -158,12 +172,25 @@ class EngineCore {
   void PublishBlocks(Sequence& sequence);
   void ReturnBlocks(Sequence& sequence);
 
+  // core_fork.cc: the outputs of one request.
+  absl::StatusOr<Forks> MakeForks(const Sequence& first) const;
+  void ShareBlocks(Sequence& first, uint32_t own, Sequence& fork);
+  std::vector<Sequence*> Adopt(Sequence& first, Forks forks);
+  void ForkAndTake(Sequence& first, absl::Span<const float> row);
+  void TakeFirstTokens(Sequence& first, absl::Span<const float> row);
+  absl::Status CheckFirstTokens(const EngineRequest& request,
+                                absl::Span<const FirstToken> tokens) const;
+  absl::StatusOr<bool> CheckReceived(Sequence& output, const FirstToken& first);
+  absl::Status TakeReceived(Sequence& sequence, const HandoffReceived& received);
+
   // core_end.cc: reports, ends and handoffs.
-  SequenceOutput& Report(const Sequence& sequence);
+  SequenceOutput& Report(const Sequence& sequence, uint32_t output_index);
   void ReportToken(Sequence& sequence, int32_t token, std::optional<PositionLogprobs> logprobs,
                    std::optional<SequenceFinish> finish);
+  void TellFinish(const Sequence& sequence, FinishReason reason);
   void EndCancelled(Sequence& sequence);
   void EndTimeLimit(Sequence& sequence);
+  // Ends the other outputs of its request too.
   void EndWithError(Sequence& sequence, const absl::Status& status);
   void AbandonHandoff(Sequence& sequence, absl::string_view why);
   void Retire(Sequence& sequence, SequenceEnd end);
@@ -171,11 +198,9 @@ class EngineCore {
   void BeginHandoff(Sequence& sequence);
   void SendComputed(const Sequence& sequence);
   void ExpectHandoff(Sequence& sequence);
-  void SendFirstToken(Sequence& sequence);
   void OnPrefillStarted(uint64_t id);
   void OnSent(uint64_t id, uint32_t attempt, absl::StatusOr<HandoffSent> sent);
   void OnReceived(uint64_t id, absl::StatusOr<HandoffReceived> received);
-  absl::Status TakeReceived(Sequence& sequence, const HandoffReceived& received);
 
   const EngineOptions options_;
   const EngineParts parts_;
@@ -185,7 +210,7 @@ class EngineCore {
   PrefixCache cache_;
 
   absl::flat_hash_map<SessionId, Session> sessions_;
-  absl::flat_hash_map<Key, Sequence*> live_;       // those whose end is not told yet
+  absl::flat_hash_map<Key, Outputs> live_;         // those whose end is not told yet
   std::deque<std::unique_ptr<Sequence>> waiting_;  // in order of their places
   std::vector<std::unique_ptr<Sequence>> held_;    // in order of admission
   uint64_t next_id_ = 1;

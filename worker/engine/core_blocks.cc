@@ -17,6 +17,22 @@ uint32_t EngineCore::BlocksAtAdmission(const Sequence& sequence) const {
   return static_cast<uint32_t>((tokens + limits_.block_tokens - 1) / limits_.block_tokens);
 }
 
+// Of the outputs that are made of it, besides its own `blocks` and those that they share with it.
+uint32_t EngineCore::BlocksOfForks(const Sequence& sequence, uint32_t blocks) const {
+  const EngineRequest& request = sequence.request();
+  const uint32_t shared = sequence.prompt_tokens() / limits_.block_tokens;
+  return (SequencesNeeded(request) - 1) * (blocks - shared);
+}
+
+void EngineCore::TakeForkBlocks(Sequence& sequence) {
+  const uint32_t own = static_cast<uint32_t>(sequence.blocks.size());
+  const uint64_t evicted = cache_.evicted();
+  sequence.fork_blocks.resize(BlocksOfForks(sequence, own));
+  TANDEM_CHECK(cache_.Acquire(absl::MakeSpan(sequence.fork_blocks)).ok(),
+               "the plan counted on blocks that are not free");
+  if (parts_.metrics != nullptr) parts_.metrics->OnEvicted(cache_.evicted() - evicted);
+}
+
 // Whole blocks of its tokens that it need not compute. The last token is always computed, since the
 // next one is drawn from its logits; log-probabilities of the prompt need the logits of all.
 uint32_t EngineCore::ReusableBlocks(const Sequence& sequence) const {
@@ -88,7 +104,9 @@ void EngineCore::PublishBlocks(Sequence& sequence) {
 
 void EngineCore::ReturnBlocks(Sequence& sequence) {
   cache_.Release(sequence.blocks);
+  cache_.Release(sequence.fork_blocks);
   sequence.blocks.clear();
+  sequence.fork_blocks.clear();
 }
 
 }  // namespace tandem

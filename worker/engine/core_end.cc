@@ -8,11 +8,12 @@
 
 namespace tandem {
 
-SequenceOutput& EngineCore::Report(const Sequence& sequence) {
+SequenceOutput& EngineCore::Report(const Sequence& sequence, uint32_t output_index) {
   std::vector<SequenceOutput>& out = sessions_[sequence.session()].output.sequences;
   SequenceOutput& report = out.emplace_back();
   report.handle = sequence.request().handle;
   report.attempt = sequence.request().attempt;
+  report.output_index = output_index;
   report.first_index = sequence.produced();
   return report;
 }
@@ -20,7 +21,7 @@ SequenceOutput& EngineCore::Report(const Sequence& sequence) {
 void EngineCore::ReportToken(Sequence& sequence, int32_t token,
                              std::optional<PositionLogprobs> logprobs,
                              std::optional<SequenceFinish> finish) {
-  SequenceOutput& report = Report(sequence);
+  SequenceOutput& report = Report(sequence, sequence.output_index());
   report.first_index = sequence.produced() - 1;
   report.token_ids.push_back(token);
   if (logprobs) report.logprobs.push_back(*std::move(logprobs));
@@ -30,30 +31,41 @@ void EngineCore::ReportToken(Sequence& sequence, int32_t token,
   report.finish = finish;
 }
 
+// Of all outputs that it stands for and whose end is not told yet.
+void EngineCore::TellFinish(const Sequence& sequence, FinishReason reason) {
+  const uint32_t first = sequence.output_index();
+  for (uint32_t output = first; output < first + sequence.request().outputs; ++output) {
+    if (sequence.told_end(output)) continue;
+    Report(sequence, output).finish = SequenceFinish{reason, std::nullopt};
+  }
+}
+
 void EngineCore::EndCancelled(Sequence& sequence) {
-  if (sequence.told_finish) {  // the output is complete: only the handoff is dropped
-    Report(sequence).handoff = HandoffSent{};
+  if (sequence.told_all_ends()) {  // the outputs are complete: only the handoff is dropped
+    Report(sequence, 0).handoff = HandoffSent{};
   } else {
-    Report(sequence).finish = SequenceFinish{FinishReason::kCancelled, std::nullopt};
+    TellFinish(sequence, FinishReason::kCancelled);
   }
   AbandonHandoff(sequence, "it was cancelled");
   Retire(sequence, SequenceEnd::kCancelled);
 }
 
 void EngineCore::EndTimeLimit(Sequence& sequence) {
-  Report(sequence).finish = SequenceFinish{FinishReason::kTimeLimit, std::nullopt};
+  TellFinish(sequence, FinishReason::kTimeLimit);
   AbandonHandoff(sequence, "its time limit passed");
   Retire(sequence, SequenceEnd::kTimeLimit);
 }
 
 void EngineCore::EndWithError(Sequence& sequence, const absl::Status& status) {
-  if (sequence.told_finish) {
-    Report(sequence).handoff = HandoffSent{};
+  if (sequence.told_all_ends()) {
+    Report(sequence, 0).handoff = HandoffSent{};
   } else {
-    Report(sequence).error = status;
+    Report(sequence, sequence.output_index()).error = status;
   }
-  AbandonHandoff(sequence, status.message());
-  Retire(sequence, SequenceEnd::kError);
+  for (Sequence* output : Find(sequence.session(), sequence.request().handle)) {
+    AbandonHandoff(*output, status.message());
+    Retire(*output, SequenceEnd::kError);
+  }
 }
 
 void EngineCore::AbandonHandoff(Sequence& sequence, absl::string_view why) {
@@ -68,7 +80,9 @@ void EngineCore::AbandonHandoff(Sequence& sequence, absl::string_view why) {
 // Its end is told. The blocks go back at once, unless a handoff may still touch them.
 void EngineCore::Retire(Sequence& sequence, SequenceEnd end) {
   if (parts_.metrics != nullptr) parts_.metrics->OnEnd(end);
-  live_.erase(Key(sequence.session(), sequence.request().handle));
+  const auto live = live_.find(KeyOf(sequence));
+  live->second.erase(std::find(live->second.begin(), live->second.end(), &sequence));
+  if (live->second.empty()) live_.erase(live);
   if (sequence.open_handoffs > 0) return sequence.Enter(SequenceState::kClosing);
   ReturnBlocks(sequence);
   sequence.Enter(SequenceState::kFinished);
@@ -131,11 +145,6 @@ void EngineCore::ExpectHandoff(Sequence& sequence) {
       });
 }
 
-void EngineCore::SendFirstToken(Sequence& sequence) {
-  parts_.sender->Finish(sequence.handoff_key(),
-                        {FirstToken{0, sequence.last_token(), sequence.told_finish.has_value()}});
-}
-
 void EngineCore::OnSent(uint64_t id, uint32_t attempt, absl::StatusOr<HandoffSent> sent) {
   Sequence* sequence = FindHeld(id);
   TANDEM_CHECK(sequence != nullptr, "a handoff ended twice");
@@ -154,7 +163,7 @@ void EngineCore::OnSent(uint64_t id, uint32_t attempt, absl::StatusOr<HandoffSen
     return EndWithError(
         *sequence, Annotate(sent.status(), absl::StrCat("handoff to ", sequence->request().peer)));
   }
-  Report(*sequence).handoff = *sent;
+  Report(*sequence, 0).handoff = *sent;
   Retire(*sequence, SequenceEnd::kHandedOff);
 }
 
@@ -172,38 +181,6 @@ void EngineCore::OnReceived(uint64_t id, absl::StatusOr<HandoffReceived> receive
   const absl::Status status =
       received.ok() ? TakeReceived(*sequence, *received) : received.status();
   if (!status.ok()) EndWithError(*sequence, Annotate(status, "handoff from the prefill worker"));
-}
-
-// The prompt's KV is here: goes on behind the first token, which is reported once more.
-absl::Status EngineCore::TakeReceived(Sequence& sequence, const HandoffReceived& received) {
-  if (received.first_tokens.size() != 1 || received.first_tokens[0].output_index != 0) {
-    return absl::InternalError(
-        absl::StrCat("want the first token of output 0, got ", received.first_tokens.size()));
-  }
-  const FirstToken& first = received.first_tokens[0];
-  if (first.token_id < 0 || static_cast<uint32_t>(first.token_id) >= vocab_) {
-    return absl::InternalError(
-        absl::StrCat("first token ", first.token_id, " is outside the vocabulary of ", vocab_));
-  }
-  const absl::StatusOr<bool> over = SentenceOver(sequence, first.token_id);
-  if (!over.ok()) {
-    return absl::InternalError(
-        "the two workers disagree whether the grammar allows it to start so");
-  }
-  const std::optional<SequenceFinish> finish = sequence.FinishWith(first.token_id, *over);
-  if (finish.has_value() != first.ended) {
-    return absl::InternalError("the two workers disagree whether the first token is the last");
-  }
-  sequence.Computed(sequence.prompt_tokens());
-  PublishBlocks(sequence);
-  sequence.Append(first.token_id, *over);
-  ReportToken(sequence, first.token_id, std::nullopt, finish);
-  if (finish) {
-    Retire(sequence, EndOf(*finish));
-  } else {
-    sequence.Enter(SequenceState::kDecoding);
-  }
-  return absl::OkStatus();
 }
 
 }  // namespace tandem

@@ -52,8 +52,8 @@ void EngineCore::LookForBlocks() {
   bool look = needed > cache_.available();
   if (!look && !waiting_entries_.empty()) {
     const ScheduleEntry& first = waiting_entries_.front();
-    const bool fits =
-        needed + first.blocks_needed <= cache_.available() && held_.size() < limits_.max_sequences;
+    const bool fits = needed + first.blocks_needed <= cache_.available() &&
+                      HeldSequences() + first.sequences <= limits_.max_sequences;
     look = !fits && std::any_of(held_entries_.begin(), held_entries_.end(),
                                 [&first](const ScheduleEntry& held) {
                                   return held.preemptible && MayDisplace(first, held);
@@ -61,7 +61,8 @@ void EngineCore::LookForBlocks() {
   }
   if (!look) return;
   for (size_t i = 0; i < held_.size(); ++i) {
-    held_entries_[i].blocks_back = cache_.AvailableWithout(held_[i]->blocks);
+    held_entries_[i].blocks_back =
+        cache_.AvailableWithout(held_[i]->blocks) + held_[i]->fork_blocks.size();
   }
 }
 

@@ -52,16 +52,18 @@ absl::Status EngineCore::ExpiryOf(const Sequence& waiting, absl::Time now) const
   }
   if (waiting.preempted) return absl::OkStatus();
   if (now - waiting.ready_since < options_.queue_timeout) return absl::OkStatus();
-  const bool all_run = held_.size() >= limits_.max_sequences;
-  return absl::UnavailableError(absl::StrCat(
-      all_run ? "none of the running requests ended" : "too few KV blocks became free", " within ",
-      absl::FormatDuration(options_.queue_timeout), ": ", waiting_.size(), " requests wait, ",
-      held_.size(), " of at most ", limits_.max_sequences, " run, ", cache_.available(), " of ",
-      parts_.pool->blocks(), " blocks are free"));
+  const uint32_t held = HeldSequences();
+  const bool all_run = held + SequencesNeeded(waiting.request()) > limits_.max_sequences;
+  return absl::UnavailableError(
+      absl::StrCat(all_run ? "none of the running requests ended" : "too few KV blocks became free",
+                   " within ", absl::FormatDuration(options_.queue_timeout), ": ", waiting_.size(),
+                   " requests wait, ", held, " of at most ", limits_.max_sequences, " run, ",
+                   cache_.available(), " of ", parts_.pool->blocks(), " blocks are free"));
 }
 
 void EngineCore::ExpireWaiting(absl::Time now) {
   for (const auto& sequence : waiting_) {
+    if (sequence->ended()) continue;  // with another output of its request
     const absl::Status status = ExpiryOf(*sequence, now);
     if (!status.ok()) {
       EndWithError(*sequence, status);
@@ -102,6 +104,7 @@ void EngineCore::ExpireHeld(absl::Time now) {
 ScheduleEntry EngineCore::EntryOf(const Sequence& sequence) const {
   ScheduleEntry entry;
   entry.pending = sequence.pending();
+  entry.sequences = SequencesNeeded(sequence.request());
   entry.position = sequence.computed();
   entry.all_logits = sequence.wants_prompt_logprobs();
   entry.priority = sequence.request().priority;
@@ -109,7 +112,8 @@ ScheduleEntry EngineCore::EntryOf(const Sequence& sequence) const {
   entry.displaced = sequence.displaced;
   entry.paused = sequence.paused;
   if (sequence.state() == SequenceState::kWaiting) {
-    entry.blocks_needed = BlocksAtAdmission(sequence);
+    const uint32_t own = BlocksAtAdmission(sequence);
+    entry.blocks_needed = own + BlocksOfForks(sequence, own);
     entry.prefilling = true;
     entry.runnable = Wanted(sequence) && !sequence.awaits_handoff();
   } else {
@@ -150,6 +154,7 @@ void EngineCore::Admit(uint32_t count) {
   for (size_t i = first; i < held_.size(); ++i) {
     Sequence& admitted = *held_[i];
     TakeNewBlocks(admitted, BlocksAtAdmission(admitted));
+    TakeForkBlocks(admitted);
     if (admitted.awaits_handoff()) {
       admitted.Enter(SequenceState::kAwaitingKv);
       ExpectHandoff(admitted);
@@ -183,6 +188,7 @@ void EngineCore::RunBatch() {
     LogError("a model step failed", {{"step", step_number_}, {"error", logits.status()}});
   }
   for (const Run& run : runs_) {
+    if (run.sequence->ended()) continue;  // by an error of another output of its request
     if (logits.ok()) {
       TakeRows(run, *logits);
     } else {
@@ -233,7 +239,7 @@ absl::StatusOr<int32_t> EngineCore::Draw(Sequence& sequence, absl::Span<const fl
   ASSIGN_OR_RETURN(const absl::Span<const float> adjusted,
                    adjuster_.Adjust(row, spec, sequence.draw_context()));
   absl::StatusOr<int32_t> token =
-      sampler_.Sample(adjusted, spec, /*output_index=*/0, sequence.produced(), allowed);
+      sampler_.Sample(adjusted, spec, sequence.output_index(), sequence.produced(), allowed);
   if (token.ok() || allowed.empty() || adjusted.data() == row.data()) return token;
   return absl::InvalidArgumentError(
       "sampling.allowed_token_ids and stopping.min_tokens leave no token that the grammar allows");
@@ -244,24 +250,27 @@ absl::StatusOr<bool> EngineCore::SentenceOver(Sequence& sequence, int32_t token)
   return sequence.guide->Advance(token);
 }
 
-void EngineCore::TakeToken(Sequence& sequence, absl::Span<const float> row) {
+absl::StatusOr<std::optional<SequenceFinish>> EngineCore::Produce(Sequence& sequence,
+                                                                  absl::Span<const float> row) {
   const EngineRequest& request = sequence.request();
-  const absl::StatusOr<int32_t> token = Draw(sequence, row);
-  if (!token.ok()) return EndWithError(sequence, token.status());
-  const absl::StatusOr<bool> over = SentenceOver(sequence, *token);
-  if (!over.ok()) return EndWithError(sequence, over.status());
+  ASSIGN_OR_RETURN(const int32_t token, Draw(sequence, row));
+  ASSIGN_OR_RETURN(const bool over, SentenceOver(sequence, token));
   std::optional<PositionLogprobs> logprobs;
-  if (request.logprobs) logprobs = MakeLogprobs(row, *token, *request.logprobs);
-  const std::optional<SequenceFinish> finish = sequence.Append(*token, *over);
+  if (request.logprobs) logprobs = MakeLogprobs(row, token, *request.logprobs);
+  const std::optional<SequenceFinish> finish = sequence.Append(token, over);
   if (parts_.metrics != nullptr) parts_.metrics->OnGenerated();
-  ReportToken(sequence, *token, std::move(logprobs), finish);
-  if (request.role == Role::kPrefill) {
-    sequence.told_finish = finish;
-    sequence.handoff_began = parts_.clock->Now();
-    sequence.Enter(SequenceState::kSending);
-    SendFirstToken(sequence);
-  } else if (finish) {
-    Retire(sequence, EndOf(*finish));
+  ReportToken(sequence, token, std::move(logprobs), finish);
+  return finish;
+}
+
+void EngineCore::TakeToken(Sequence& sequence, absl::Span<const float> row) {
+  if (sequence.request().role == Role::kPrefill) return TakeFirstTokens(sequence, row);
+  if (sequence.request().outputs > 1) return ForkAndTake(sequence, row);
+  const absl::StatusOr<std::optional<SequenceFinish>> finish = Produce(sequence, row);
+  if (!finish.ok()) {
+    EndWithError(sequence, finish.status());
+  } else if (*finish) {
+    Retire(sequence, EndOf(**finish));
   } else if (sequence.state() == SequenceState::kPrefilling) {
     sequence.Enter(SequenceState::kDecoding);
   }

@@ -40,6 +40,18 @@ absl::StatusOr<bool> Guide::Advance(int32_t token) {
   return false;
 }
 
+absl::StatusOr<std::shared_ptr<Guide>> Guide::Fork() {
+  ASSIGN_OR_RETURN(const absl::Span<const uint32_t> mask, Mask());
+  absl::StatusOr<std::unique_ptr<GrammarMatcher>> matcher = matcher_->Fork();
+  if (!matcher.ok()) return Annotate(matcher.status(), field_);
+  auto fork = std::make_shared<Guide>(pool_, field_, stop_ids_);
+  fork->matcher_ = *std::move(matcher);
+  fork->mask_.assign(mask.begin(), mask.end());
+  MutexLock lock(&fork->mu_);
+  fork->state_ = State::kSet;
+  return fork;
+}
+
 void Guide::ComputeIfQueued() {
   {
     MutexLock lock(&mu_);

@@ -18,8 +18,8 @@ class GuidePool;
 //           returns true, or an error, or the sequence ends some other way
 //   errors  name the field of the request: InvalidArgument where no token goes on, or at the limits
 //           of text/grammar.h; Internal for a bug of ours. After an error it is of no use
-//   threads Mask and Advance the engine's. Between them, one of the pool's computes the next mask:
-//           mu_ says whose matcher_ and mask_ are
+//   threads Mask, Advance and Fork the engine's. Between them, one of the pool's computes the next
+//           mask: mu_ says whose matcher_ and mask_ are
 class Guide : public std::enable_shared_from_this<Guide> {
  public:
   Guide(GuidePool* pool, absl::string_view field, std::vector<int32_t> stop_ids)
@@ -32,6 +32,8 @@ class Guide : public std::enable_shared_from_this<Guide> {
   // Goes on behind `token`, no stop id. Returns whether the sentence is complete and nothing can
   // follow; else the pool computes the next mask.
   absl::StatusOr<bool> Advance(int32_t token) ABSL_LOCKS_EXCLUDED(mu_);
+  // One for another output, which has come as far. Called where Mask may be.
+  absl::StatusOr<std::shared_ptr<Guide>> Fork() ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
   friend class GuidePool;

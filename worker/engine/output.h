@@ -18,17 +18,20 @@ struct SequenceFinish {
   friend bool operator==(const SequenceFinish&, const SequenceFinish&) = default;
 };
 
-// News of one request. It has ended when `finish` is set (kPrefill: then `handoff` still follows,
-// except after kCancelled and kTimeLimit), or `handoff`, or `error`; nothing comes after that.
+// News of one output of a request, which has ended when `finish` is set. The request has ended when
+// all its outputs have (kPrefill: then `handoff` still follows, except after kCancelled and
+// kTimeLimit), or with `handoff`, or with `error`, which is for all its outputs; nothing comes
+// after that.
 struct SequenceOutput {
   uint64_t handle = 0;
   uint32_t attempt = 0;
+  uint32_t output_index = 0;
   uint32_t first_index = 0;  // in the output, of the first of `token_ids`
   std::vector<int32_t> token_ids;
   std::vector<PositionLogprobs> logprobs;  // one a token, or none
   std::vector<PositionLogprobs>
-      prompt_logprobs;         // with token 0; one a prompt token, the first empty
-  uint32_t cached_tokens = 0;  // with token 0, from who computed the prompt: that it had already
+      prompt_logprobs;         // with output 0's token 0; one a prompt token, the first empty
+  uint32_t cached_tokens = 0;  // with the same, from who computed the prompt: that it had already
   std::optional<SequenceFinish> finish;
   std::optional<HandoffSent> handoff;
   absl::Status error;

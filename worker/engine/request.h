@@ -29,13 +29,14 @@ struct EngineRequest {
   std::string peer;             // kPrefill: the decode worker's handoff address
   std::vector<int32_t> prompt;  // not empty
   SamplingSpec sampling;
-  uint32_t max_tokens = 0;        // >= 1; prompt and max_tokens fit the context
+  uint32_t outputs = 1;           // of the one prompt: 1 to 8
+  uint32_t max_tokens = 0;        // of each; >= 1; prompt and max_tokens fit the context
   std::vector<int32_t> stop_ids;  // sorted; the model's end-of-sequence ids too unless ignored
   uint32_t min_tokens = 0;        // so many come before a stop id; <= max_tokens
   absl::Duration time_limit = absl::InfiniteDuration();  // from Submit to FinishReason::kTimeLimit
   std::optional<uint32_t> logprobs;         // of each produced token: how many of the likeliest
   std::optional<uint32_t> prompt_logprobs;  // the same of each prompt token but the first
-  std::optional<GrammarSource> guided;      // the output is a sentence of it
+  std::optional<GrammarSource> guided;      // each output is a sentence of it
   int32_t priority = 0;                     // higher first
   absl::Time deadline = absl::InfiniteFuture();
   std::string cache_salt;     // shares cached KV with requests of the same salt alone

@@ -47,14 +47,16 @@ class Preemption {
     std::sort(candidates.begin(), candidates.end(), [this](uint32_t a, uint32_t b) {
       return StandsBefore(view_.held[b], view_.held[a]);
     });
-    const uint64_t places = view_.limits.max_sequences;
+    uint64_t sequences = first.sequences;
+    for (const ScheduleEntry& held : view_.held) sequences += held.sequences;
     uint64_t free_blocks = free_blocks_;
     size_t taken = 0;
     const auto fits = [&] {
-      return free_blocks >= first.blocks_needed && view_.held.size() - taken < places;
+      return free_blocks >= first.blocks_needed && sequences <= view_.limits.max_sequences;
     };
     for (; taken < candidates.size() && !fits(); ++taken) {
       free_blocks += view_.held[candidates[taken]].blocks_back;
+      sequences -= view_.held[candidates[taken]].sequences;
     }
     if (!fits()) return;
     for (size_t i = 0; i < taken; ++i) Take(candidates[i]);
@@ -100,10 +102,13 @@ class Preemption {
 
 uint32_t Admissible(const View& view, uint32_t free_blocks) {
   uint32_t admit = 0;
+  uint32_t sequences = 0;
+  for (const ScheduleEntry& entry : view.held) sequences += entry.sequences;
   for (const ScheduleEntry& entry : view.waiting) {
-    if (view.held.size() + admit >= view.limits.max_sequences) break;
+    if (sequences + entry.sequences > view.limits.max_sequences) break;
     if (entry.blocks_needed > free_blocks) break;
     free_blocks -= entry.blocks_needed;
+    sequences += entry.sequences;
     ++admit;
   }
   return admit;

@@ -22,6 +22,7 @@ struct ScheduleEntry {
   bool runnable = false;       // false: paused, waiting for KV, sending
   bool all_logits = false;     // prefilling with prompt_logprobs
   uint32_t blocks_needed = 0;  // waiting: to be admitted; held: that its next row lacks
+  uint32_t sequences = 1;      // that it is, or will be once its prompt is computed
 
   int32_t priority = 0;      // higher first
   uint64_t arrival = 0;      // a number that grows from one request to the next

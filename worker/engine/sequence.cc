@@ -53,7 +53,13 @@ absl::string_view NameOf(SequenceState state) {
 
 uint64_t BlocksNeeded(const EngineRequest& request, uint32_t block_tokens) {
   const uint64_t output = request.role == Role::kPrefill ? 0 : request.max_tokens;
-  return (request.prompt.size() + output + block_tokens - 1) / block_tokens;
+  const uint64_t one = (request.prompt.size() + output + block_tokens - 1) / block_tokens;
+  const uint64_t shared = request.prompt.size() / block_tokens;
+  return one + (SequencesNeeded(request) - 1) * (one - shared);
+}
+
+uint32_t SequencesNeeded(const EngineRequest& request) {
+  return request.role == Role::kPrefill ? 1 : request.outputs;
 }
 
 Sequence::Sequence(uint64_t id, SessionId session, EngineRequest request, absl::Time arrived,
@@ -65,6 +71,25 @@ Sequence::Sequence(uint64_t id, SessionId session, EngineRequest request, absl::
       limit_at_(arrived + request_.time_limit),
       tokens_(request_.prompt),
       keys_({root}) {}
+
+std::unique_ptr<Sequence> Sequence::Fork(uint32_t output_index) const {
+  auto fork = std::unique_ptr<Sequence>(new Sequence(*this));
+  fork->id_ = id_ + output_index;
+  fork->output_index_ = output_index;
+  fork->StandForOne();
+  fork->tokens_.reserve(tokens_.size() + request_.max_tokens);
+  fork->blocks.clear();
+  fork->fork_blocks.clear();
+  fork->cached_tokens = 0;
+  fork->prompt_logprobs.clear();
+  fork->open_handoffs = 0;
+  return fork;
+}
+
+bool Sequence::told_all_ends() const {
+  return !first_tokens.empty() && std::all_of(first_tokens.begin(), first_tokens.end(),
+                                              [](const FirstToken& first) { return first.ended; });
+}
 
 void Sequence::Enter(SequenceState next) {
   TANDEM_CHECK(Allowed(state_, next), "a sequence can't go from this state to that one");

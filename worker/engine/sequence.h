@@ -27,8 +27,11 @@ enum class SequenceState : uint8_t {
 };
 absl::string_view NameOf(SequenceState state);
 
-// Blocks of a request's whole need: of the prompt, and of the output where it decodes.
+// Blocks of a request's whole need: of the prompt, and of the outputs where they decode. They share
+// what is full of the prompt alone.
 uint64_t BlocksNeeded(const EngineRequest& request, uint32_t block_tokens);
+// How many sequences it will be at once: one an output where it decodes.
+uint32_t SequencesNeeded(const EngineRequest& request);
 
 // The smallest is the next in line: who arrived first, where a level of priority counts as an
 // earlier arrival.
@@ -40,7 +43,8 @@ struct Place {
   }
 };
 
-// One request in the engine: its state, tokens and blocks. docs/ENGINE.md has the state table.
+// One output in the engine: its state, tokens and blocks. docs/ENGINE.md has the state table. Until
+// its prompt is computed, or received, a request is one sequence, which stands for all its outputs.
 //   units   positions and counts are in tokens
 //   errors  a transition that the table does not have is our bug and aborts
 //   threads the engine's only
@@ -50,10 +54,18 @@ class Sequence {
   Sequence(uint64_t id, SessionId session, EngineRequest request, absl::Time arrived,
            const BlockKey& root = {});
 
+  // Another output of the request that this one is the first of: with the same tokens, in the same
+  // state, without blocks. From then on each of them stands for one output. Its id is this one's
+  // plus its index, so that a request's outputs arrived together.
+  std::unique_ptr<Sequence> Fork(uint32_t output_index) const;
+  void StandForOne() { request_.outputs = 1; }
+
   uint64_t id() const { return id_; }  // unique in the engine's life
   SessionId session() const { return session_; }
   const EngineRequest& request() const { return request_; }
   HandoffKey handoff_key() const { return {request_.request_id, request_.attempt}; }
+  // It stands for this output and, before the others were made, for all `request().outputs`.
+  uint32_t output_index() const { return output_index_; }
 
   bool ready() const { return ready_since < absl::InfiniteFuture() && !compiling; }
 
@@ -67,6 +79,11 @@ class Sequence {
   bool ended() const {  // told to the session; only blocks may be left
     return state_ == SequenceState::kClosing || state_ == SequenceState::kFinished;
   }
+  // kPrefill: the end of this output, or of all, was told with its first token.
+  bool told_end(uint32_t output) const {
+    return output < first_tokens.size() && first_tokens[output].ended;
+  }
+  bool told_all_ends() const;
 
   uint32_t prompt_tokens() const { return static_cast<uint32_t>(request_.prompt.size()); }
   uint32_t produced() const { return static_cast<uint32_t>(tokens_.size()) - prompt_tokens(); }
@@ -100,11 +117,12 @@ class Sequence {
   std::optional<SequenceFinish> Append(int32_t token, bool sentence_over);
 
   std::vector<BlockId> blocks;                    // held from admission to kFinished
+  std::vector<BlockId> fork_blocks;               // held for the outputs that are still to be made
   uint32_t clean_blocks = 0;                      // hold nothing of the last owner, from the first
   uint32_t cached_blocks = 0;                     // are in the prefix cache, from the first
   uint32_t cached_tokens = 0;                     // of the prompt, that it found there
   std::vector<PositionLogprobs> prompt_logprobs;  // gathered while prefilling
-  std::optional<SequenceFinish> told_finish;      // kPrefill: the first token ended the output
+  std::vector<FirstToken> first_tokens;           // kPrefill: of each output, once drawn
   uint32_t open_handoffs = 0;                     // begun, and `done` not yet called
   absl::Time handoff_began = absl::InfinitePast();  // kDecode: expected; kPrefill: all is computed
   bool paused = false;
@@ -123,7 +141,10 @@ class Sequence {
   void Reassign(uint32_t attempt, std::string peer);
 
  private:
-  const uint64_t id_;
+  Sequence(const Sequence&) = default;  // Fork's
+
+  uint64_t id_;
+  uint32_t output_index_ = 0;
   const SessionId session_;
   EngineRequest request_;
   const absl::Time limit_at_;

@@ -313,5 +313,28 @@ TEST(BlockMemory, ClearZeroesOneBlockInAllLayers) {
   }
 }
 
+TEST(BlockMemory, CopyMakesOneBlockEqualToAnotherInAllLayers) {
+  for (const auto& [name, backend] : AllBackends()) {
+    SCOPED_TRACE(name);
+    auto kv = *backend->AllocateKv(backend->KvGeometry(3, 2, 4), 4);
+    for (uint32_t layer = 0; layer < 3; ++layer) {
+      for (uint32_t block = 0; block < 4; ++block) {
+        const auto slice = kv->Slice(layer, BlockId{block});
+        for (size_t i = 0; i < slice.size(); ++i) slice[i] = i * 7 + layer * 50 + block * 90;
+      }
+    }
+    kv->Copy(BlockId{3}, BlockId{1});
+    for (uint32_t layer = 0; layer < 3; ++layer) {
+      for (uint32_t block = 0; block < 4; ++block) {
+        const auto slice = kv->Slice(layer, BlockId{block});
+        const uint32_t from = block == 1 ? 3 : block;
+        for (size_t i = 0; i < slice.size(); ++i) {
+          ASSERT_EQ(slice[i], static_cast<uint8_t>(i * 7 + layer * 50 + from * 90));
+        }
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace tandem

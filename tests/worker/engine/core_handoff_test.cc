@@ -4,8 +4,7 @@
 #include <functional>
 
 #include "tests/support/status_matchers.h"
-#include "tests/worker/engine/fake_handoff.h"
-#include "tests/worker/engine/harness.h"
+#include "tests/worker/engine/pair.h"
 
 namespace tandem {
 namespace {
@@ -13,46 +12,6 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
-
-// A prefill worker, a decode worker and the handoff between them.
-struct Pair {
-  explicit Pair(uint32_t decode_blocks = 64)
-      : decode({.blocks = decode_blocks}), handoff(prefill.model.kv(), decode.model.kv()) {
-    prefill.Connect(&handoff, nullptr);
-    decode.Connect(nullptr, &handoff);
-  }
-  ~Pair() {
-    EXPECT_THAT(handoff.faults, IsEmpty());
-    for (CoreHarness* h : {&prefill, &decode}) {
-      EXPECT_THAT(h->sink->faults, IsEmpty());
-      EXPECT_THAT(h->model.faults, IsEmpty());
-    }
-  }
-  void Submit(EngineRequest request) {
-    request.role = Role::kPrefill;
-    request.peer = "decode:1";
-    prefill.Submit(request);
-    request.role = Role::kDecode;
-    request.peer = "";
-    decode.Submit(std::move(request));
-  }
-  void Turn() {
-    prefill.Turn();
-    decode.Turn();
-    handoff.Deliver();
-  }
-  void RunDry() {
-    for (int i = 0; i < 300; ++i) Turn();
-  }
-  void ExpectAllFree() {
-    EXPECT_EQ(prefill.core->load().blocks_free, prefill.pool->blocks());
-    EXPECT_EQ(decode.core->load().blocks_free, decode.pool->blocks());
-    EXPECT_EQ(handoff.open(), 0u);
-  }
-
-  CoreHarness prefill, decode;
-  FakeHandoff handoff;
-};
 
 EngineRequest Detailed(uint64_t handle, uint32_t prompt, uint32_t max_tokens) {
   EngineRequest request = ToyRequest(handle, prompt, max_tokens);

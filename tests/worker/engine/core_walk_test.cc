@@ -68,6 +68,7 @@ class Walk {
       const EngineRequest common = ToyRequest(1000000 + rng_() % 3, 1 + rng_() % 100, 1);
       request.prompt.insert(request.prompt.begin(), common.prompt.begin(), common.prompt.end());
     }
+    if (Chance(25)) request.outputs = 2 + rng_() % 3;
     if (Chance(10)) request.cache_bypass = true;
     if (Chance(10)) request.cache_salt = "salt";
     if (Chance(30)) request.sampling.temperature = 0;
@@ -94,9 +95,9 @@ class Walk {
     const auto lost = [](const CoreHarness& h, uint64_t handle) {
       if (!h.sink->roles.contains(handle)) return true;
       const Heard& heard = h.sink->heard[handle];
-      return heard.refused > 0 || !heard.error.ok() ||
-             (heard.finish && (heard.finish->reason == FinishReason::kCancelled ||
-                               heard.finish->reason == FinishReason::kTimeLimit));
+      return heard.refused > 0 || !heard.error.ok() || heard.cut_off() ||
+             std::any_of(heard.others.begin(), heard.others.end(),
+                         [](const HeardOutput& output) { return output.cut_off(); });
     };
     std::erase_if(split_, [&](uint64_t handle) {
       const bool prefill = lost(prefill_, handle), decode = lost(decode_, handle);
@@ -164,13 +165,16 @@ class Walk {
     const Heard& heard = h.sink->heard[handle];
     EXPECT_EQ(heard.accepted + heard.refused, 1);
     EXPECT_TRUE(heard.over(role));
-    const ToyAnswer want = ExpectedAnswer(requests_[handle]);
+    for (uint32_t i = 0; i < requests_[handle].outputs; ++i) {
+      SCOPED_TRACE(testing::Message() << "output " << i);
+      CheckOutput(heard.output(i), ExpectedAnswer(requests_[handle], i), role);
+    }
+  }
+
+  void CheckOutput(const HeardOutput& heard, const ToyAnswer& want, Role role) {
     ASSERT_LE(heard.token_ids.size(), want.token_ids.size());
     EXPECT_TRUE(std::equal(heard.token_ids.begin(), heard.token_ids.end(), want.token_ids.begin()));
-    if (!heard.finish || heard.finish->reason == FinishReason::kCancelled ||
-        heard.finish->reason == FinishReason::kTimeLimit) {
-      return;
-    }
+    if (!heard.finish || heard.cut_off()) return;
     ++complete_;
     EXPECT_EQ(heard.token_ids, want.token_ids);
     if (role == Role::kUnified) {

@@ -356,6 +356,55 @@ TEST_F(GuideTest, SplitEqualsUnifiedWhoeverHasTheGrammarFirst) {
   }
 }
 
+// Each of several outputs has the grammar to itself, with threads and without, on one worker and
+// over two.
+TEST_F(GuideTest, EachOutputIsASentenceOfItsOwn) {
+  GuidePool threads(Tokenizer48(), ToyModel::kVocab, {});
+  std::map<uint64_t, Heard> alone;
+  std::set<std::string> seen;
+  for (GuidePool* pool : {&inline_, &threads}) {
+    GuidedCore core(pool), prefill(pool), decode(pool);
+    FakeHandoff handoff(prefill.harness.model.kv(), decode.harness.model.kv());
+    prefill.harness.Connect(&handoff, nullptr);
+    decode.harness.Connect(nullptr, &handoff);
+    for (EngineRequest request : Requests()) {
+      SCOPED_TRACE(request.handle);
+      request.outputs = 3;
+      core.harness.Submit(request);
+      EngineRequest half = request;
+      half.role = Role::kPrefill;
+      prefill.harness.Submit(half);
+      half.role = Role::kDecode;
+      decode.harness.Submit(half);
+      const auto over = [&] {
+        return core.harness.sink->heard[request.handle].over(Role::kUnified) &&
+               decode.harness.sink->heard[request.handle].over(Role::kDecode);
+      };
+      while (!over()) {
+        for (GuidedCore* one : {&core, &prefill, &decode}) one->harness.Turn();
+        handoff.Deliver();
+      }
+      prefill.harness.Turn();
+      const Heard& heard = core.harness.sink->heard[request.handle];
+      if (pool == &inline_) alone[request.handle] = heard;
+      for (uint32_t i = 0; i < 3; ++i) {
+        const std::vector<int32_t>& ids = heard.output(i).token_ids;
+        EXPECT_EQ(ids, alone[request.handle].output(i).token_ids);
+        EXPECT_EQ(ids, decode.harness.sink->heard[request.handle].output(i).token_ids);
+        const std::string text = TextOf(ids);
+        if (request.guided && request.guided->kind == Kind::kJsonSchema) {
+          EXPECT_TRUE(nlohmann::json::accept(text.substr(0, text.find('$')))) << text;
+        }
+        EXPECT_EQ(heard.output(i).finish->reason == FinishReason::kStop,
+                  request.guided.has_value());
+        seen.insert(text);
+      }
+    }
+    EXPECT_THAT(handoff.faults, IsEmpty());
+  }
+  EXPECT_GT(seen.size(), 20u) << "outputs differ";
+}
+
 TEST_F(GuideTest, AWrongGrammarEndsBothSidesOfASplit) {
   GuidedCore prefill(&inline_), decode(&inline_);
   FakeHandoff handoff(prefill.harness.model.kv(), decode.harness.model.kv());

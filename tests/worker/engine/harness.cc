@@ -7,6 +7,16 @@
 
 namespace tandem {
 
+bool Heard::over(Role role) const {
+  if (refused > 0 || !error.ok() || handoff) return true;
+  bool all = finish.has_value(), cut = cut_off();
+  for (const HeardOutput& other : others) {
+    all = all && other.finish.has_value();
+    cut = cut || other.cut_off();
+  }
+  return all && (cut || role != Role::kPrefill);
+}
+
 void RecordingSink::OnAccepted(uint64_t handle, uint32_t) {
   if (heard[handle].accepted++ > 0) faults.push_back(absl::StrCat(handle, " accepted twice"));
 }
@@ -27,21 +37,27 @@ void RecordingSink::Take(const SequenceOutput& output) {
   Heard& h = heard[output.handle];
   if (h.accepted != 1) faults.push_back(absl::StrCat(output.handle, " not accepted"));
   if (h.over(roles[output.handle])) faults.push_back(absl::StrCat(output.handle, " ended twice"));
-  if (h.finish && !output.token_ids.empty()) {
+  if (output.output_index > h.others.size()) {
+    faults.push_back(absl::StrCat(output.handle, " has no output ", output.output_index));
+    return;
+  }
+  HeardOutput& one = h.output(output.output_index);
+  if (one.finish && (output.finish || !output.token_ids.empty())) {
     faults.push_back(absl::StrCat(output.handle, " went on after its finish"));
   }
-  if (output.first_index != h.token_ids.size()) {
+  if (output.error.ok() && !output.handoff && output.first_index != one.token_ids.size()) {
     faults.push_back(absl::StrCat(output.handle, " left out a token"));
   }
-  h.token_ids.insert(h.token_ids.end(), output.token_ids.begin(), output.token_ids.end());
-  h.logprobs.insert(h.logprobs.end(), output.logprobs.begin(), output.logprobs.end());
+  one.token_ids.insert(one.token_ids.end(), output.token_ids.begin(), output.token_ids.end());
+  one.logprobs.insert(one.logprobs.end(), output.logprobs.begin(), output.logprobs.end());
+  const bool first = output.output_index == 0 && output.first_index == 0;
+  if ((output.cached_tokens > 0 || !output.prompt_logprobs.empty()) && !first) {
+    faults.push_back(absl::StrCat(output.handle, " told of the prompt with another token"));
+  }
   h.prompt_logprobs.insert(h.prompt_logprobs.end(), output.prompt_logprobs.begin(),
                            output.prompt_logprobs.end());
-  if (output.cached_tokens > 0 && output.first_index > 0) {
-    faults.push_back(absl::StrCat(output.handle, " told of cached tokens late"));
-  }
   h.cached_tokens += output.cached_tokens;
-  if (output.finish) h.finish = output.finish;
+  if (output.finish) one.finish = output.finish;
   if (output.handoff) h.handoff = output.handoff;
   if (!output.error.ok()) h.error = output.error;
 }
@@ -76,6 +92,7 @@ void CoreHarness::Connect(HandoffSender* sender, HandoffReceiver* receiver) {
 
 void CoreHarness::Submit(EngineRequest request) {
   sink->roles[request.handle] = request.role;
+  sink->heard[request.handle].others.resize(request.outputs - 1);
   core->Submit(kSession, std::move(request));
 }
 

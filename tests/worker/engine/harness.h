@@ -11,22 +11,31 @@
 
 namespace tandem {
 
-// Everything that one request was told. Breaches of the sink's contract go to `faults`.
-struct Heard {
+// What was told of one output.
+struct HeardOutput {
+  std::vector<int32_t> token_ids;
+  std::vector<PositionLogprobs> logprobs;
+  std::optional<SequenceFinish> finish;
+  bool cut_off() const {
+    return finish && (finish->reason == FinishReason::kCancelled ||
+                      finish->reason == FinishReason::kTimeLimit);
+  }
+};
+
+// Everything that one request was told; itself its first output. Breaches of the sink's contract go
+// to `faults`.
+struct Heard : HeardOutput {
   int accepted = 0, refused = 0;
   absl::Status refusal;
-  std::vector<int32_t> token_ids;
-  std::vector<PositionLogprobs> logprobs, prompt_logprobs;
+  std::vector<PositionLogprobs> prompt_logprobs;
   uint32_t cached_tokens = 0;
-  std::optional<SequenceFinish> finish;
+  std::vector<HeardOutput> others;  // told by the test when it submits
   std::optional<HandoffSent> handoff;
   absl::Status error;
-  bool over(Role role) const {
-    if (refused > 0 || !error.ok() || handoff) return true;
-    if (!finish) return false;
-    return role != Role::kPrefill || finish->reason == FinishReason::kCancelled ||
-           finish->reason == FinishReason::kTimeLimit;
-  }
+
+  const HeardOutput& output(size_t i) const { return i == 0 ? *this : others.at(i - 1); }
+  HeardOutput& output(size_t i) { return i == 0 ? *this : others.at(i - 1); }
+  bool over(Role role) const;
 };
 
 class RecordingSink final : public StepSink {

@@ -41,6 +41,7 @@ struct RealCore {
   }
   void Submit(EngineRequest request) {
     sink->roles[request.handle] = request.role;
+    sink->heard[request.handle].others.resize(request.outputs - 1);
     core->Submit(SessionId{1}, std::move(request));
   }
   bool Turn() {
@@ -128,6 +129,52 @@ TEST(EngineOnRealModel, PrefixHitsChangeNoBit) {
     ExpectSame(Alone().at(request.handle), heard);
   }
   EXPECT_GT(cached, 300u);
+}
+
+// Output 0 of four has the bits that it has alone, however many others share its batches, and the
+// others have the same on one worker and over two.
+TEST(EngineOnRealModel, FourOutputsOfAPromptChangeNoBitOfTheFirst) {
+  RealCore together(2, 80), one_by_one(1, 256), prefill(1, 48), decode(2, 64);
+  FakeHandoff handoff(prefill.decoder->kv(), decode.decoder->kv());
+  prefill.Connect(&handoff, nullptr);
+  decode.Connect(nullptr, &handoff);
+  for (EngineRequest request : Requests()) {
+    request.outputs = 4;
+    together.Submit(request);
+    one_by_one.Submit(request);
+    while (one_by_one.Turn()) {
+    }
+    request.role = Role::kPrefill;
+    prefill.Submit(request);
+    request.role = Role::kDecode;
+    decode.Submit(request);
+  }
+  while (together.Turn()) {
+  }
+  for (int i = 0; i < 400; ++i) {
+    prefill.Turn();
+    decode.Turn();
+    handoff.Deliver();
+  }
+  for (const EngineRequest& request : Requests()) {
+    const Heard& want = one_by_one.sink->heard[request.handle];
+    ExpectSame(Alone().at(request.handle), want);
+    ExpectSame(Alone().at(request.handle), together.sink->heard[request.handle]);
+    for (uint32_t i = 0; i < 4; ++i) {
+      SCOPED_TRACE(testing::Message() << "request " << request.handle << ", output " << i);
+      const HeardOutput& got = together.sink->heard[request.handle].output(i);
+      EXPECT_EQ(want.output(i).token_ids, got.token_ids);
+      EXPECT_EQ(want.output(i).logprobs, got.logprobs);
+      HeardOutput joined = decode.sink->heard[request.handle].output(i);
+      const HeardOutput& first = prefill.sink->heard[request.handle].output(i);
+      ASSERT_EQ(first.logprobs.size(), 1u);
+      joined.logprobs.insert(joined.logprobs.begin(), first.logprobs[0]);
+      EXPECT_EQ(want.output(i).token_ids, joined.token_ids);
+      EXPECT_EQ(want.output(i).logprobs, joined.logprobs);
+      const bool greedy = request.sampling.temperature == 0;
+      EXPECT_EQ(greedy || i == 0, want.output(i).token_ids == want.token_ids);
+    }
+  }
 }
 
 TEST(EngineOnRealModel, SplitEqualsUnified) {

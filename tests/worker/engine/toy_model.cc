@@ -64,6 +64,14 @@ void ToyMemory::Clear(BlockId block) {
   }
 }
 
+void ToyMemory::Copy(BlockId from, BlockId to) {
+  ++copied;
+  for (uint32_t layer = 0; layer < layout_.layers; ++layer) {
+    const absl::Span<uint8_t> source = Slice(layer, from);
+    std::copy(source.begin(), source.end(), Slice(layer, to).begin());
+  }
+}
+
 ToyModel::ToyModel(const Options& options)
     : options_(options), memory_(ToyLayout(), options.blocks) {
   spec_.family = "toy";
@@ -146,7 +154,7 @@ absl::StatusOr<absl::Span<const float>> ToyModel::Forward(const Batch& batch,
   return absl::MakeConstSpan(logits_);
 }
 
-ToyAnswer ExpectedAnswer(const EngineRequest& request) {
+ToyAnswer ExpectedAnswer(const EngineRequest& request, uint32_t output) {
   ToyAnswer answer;
   LogitAdjuster adjuster;
   Sampler sampler;
@@ -171,7 +179,7 @@ ToyAnswer ExpectedAnswer(const EngineRequest& request) {
         *adjuster.Adjust(logits, request.sampling,
                          {request.prompt, answer.token_ids,
                           may_stop ? absl::Span<const int32_t>() : request.stop_ids});
-    const int32_t token = *sampler.Sample(adjusted, request.sampling, 0, position);
+    const int32_t token = *sampler.Sample(adjusted, request.sampling, output, position);
     answer.token_ids.push_back(token);
     if (request.logprobs) {
       answer.logprobs.push_back(MakeLogprobs(logits, token, *request.logprobs));

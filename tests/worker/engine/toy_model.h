@@ -18,7 +18,9 @@ class ToyMemory final : public BlockMemory {
   uint32_t blocks() const override { return blocks_; }
   absl::Span<uint8_t> Slice(uint32_t layer, BlockId block) override;
   void Clear(BlockId block) override;
+  void Copy(BlockId from, BlockId to) override;
   uint32_t cleared = 0;  // calls of Clear
+  uint32_t copied = 0;   // calls of Copy
 
  private:
   const KvLayout layout_;
@@ -66,13 +68,13 @@ class ToyModel final : public Model {
   std::vector<float> logits_;
 };
 
-// What a request must produce, computed without an engine.
+// What one output of a request must be, computed without an engine.
 struct ToyAnswer {
   std::vector<int32_t> token_ids;
   std::vector<PositionLogprobs> logprobs;         // of each token, if asked for
   std::vector<PositionLogprobs> prompt_logprobs;  // if asked for
   bool stopped = false;                           // by a stop id, else by max_tokens
 };
-ToyAnswer ExpectedAnswer(const EngineRequest& request);
+ToyAnswer ExpectedAnswer(const EngineRequest& request, uint32_t output = 0);
 
 }  // namespace tandem

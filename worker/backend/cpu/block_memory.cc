@@ -68,4 +68,10 @@ void CpuBlockMemory::Clear(BlockId block) {
   }
 }
 
+void CpuBlockMemory::Copy(BlockId from, BlockId to) {
+  for (uint32_t layer = 0; layer < layout_.layers; ++layer) {
+    std::memcpy(Slice(layer, to).data(), Slice(layer, from).data(), slice_bytes_);
+  }
+}
+
 }  // namespace tandem

@@ -28,6 +28,7 @@ class CpuBlockMemory final : public BlockMemory {
   uint32_t blocks() const override { return blocks_; }
   absl::Span<uint8_t> Slice(uint32_t layer, BlockId block) override;
   void Clear(BlockId block) override;
+  void Copy(BlockId from, BlockId to) override;
 
  private:
   CpuBlockMemory(const KvLayout& layout, uint32_t blocks, HugePages pages);
