@@ -214,6 +214,14 @@ void EngineCore::Cancel(SessionId session, uint64_t handle) {
   Sweep();
 }
 
+void EngineCore::CancelOutput(SessionId session, uint64_t handle, uint32_t output) {
+  for (Sequence* one : Find(session, handle)) {
+    const bool alone = one->request().outputs == 1 && one->request().role != Role::kPrefill;
+    if (alone && one->output_index() == output) EndCancelled(*one);
+  }
+  Sweep();
+}
+
 void EngineCore::SetPaused(SessionId session, uint64_t handle, bool paused) {
   for (Sequence* output : Find(session, handle)) output->paused = paused;
 }

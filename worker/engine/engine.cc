@@ -140,6 +140,11 @@ absl::Status Engine::Cancel(SessionId session, uint64_t handle) {
                          [=](EngineCore& core) { core.Cancel(session, handle); });
 }
 
+absl::Status Engine::CancelOutput(SessionId session, uint64_t handle, uint32_t output) {
+  return PostFromSession(session, kMessages,
+                         [=](EngineCore& core) { core.CancelOutput(session, handle, output); });
+}
+
 absl::Status Engine::SetPaused(SessionId session, uint64_t handle, bool paused) {
   return PostFromSession(session, kMessages,
                          [=](EngineCore& core) { core.SetPaused(session, handle, paused); });

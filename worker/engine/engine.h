@@ -34,6 +34,8 @@ class Engine {
 
   absl::Status Submit(SessionId session, EngineRequest request) ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status Cancel(SessionId session, uint64_t handle) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::Status CancelOutput(SessionId session, uint64_t handle, uint32_t output)
+      ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status SetPaused(SessionId session, uint64_t handle, bool paused) ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status Reassign(SessionId session, uint64_t handle, uint32_t attempt, std::string peer)
       ABSL_LOCKS_EXCLUDED(mu_);

@@ -273,5 +273,26 @@ TEST(EngineFork, ASecondTurnFindsWhatAnyOutputSaid) {
   }
 }
 
+TEST(EngineFork, OneOutputCanBeCancelledAndTheOthersGoOn) {
+  CleanCore h;
+  const EngineRequest request = Several(1, 3, 40, 30);
+  h.Submit(request);
+  for (int i = 0; i < 3; ++i) {  // before they are made they can only be cancelled together
+    if (i < 2) h.core->CancelOutput(CoreHarness::kSession, 1, 1);
+    h.Turn();
+  }
+  while (h.sink->heard[1].output(1).token_ids.size() < 5) ASSERT_TRUE(h.Turn());
+  h.core->CancelOutput(CoreHarness::kSession, 1, 1);
+  h.core->CancelOutput(CoreHarness::kSession, 1, 1);
+  h.core->CancelOutput(CoreHarness::kSession, 1, 7);
+  h.RunDry();
+  const Heard& heard = h.sink->heard[1];
+  EXPECT_EQ(heard.output(1).finish->reason, FinishReason::kCancelled);
+  EXPECT_EQ(heard.output(1).token_ids.size(), 5u);
+  for (const uint32_t i : {0u, 2u}) {
+    EXPECT_EQ(heard.output(i).token_ids, ExpectedAnswer(request, i).token_ids);
+  }
+}
+
 }  // namespace
 }  // namespace tandem

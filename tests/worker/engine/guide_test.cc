@@ -395,8 +395,7 @@ TEST_F(GuideTest, EachOutputIsASentenceOfItsOwn) {
         if (request.guided && request.guided->kind == Kind::kJsonSchema) {
           EXPECT_TRUE(nlohmann::json::accept(text.substr(0, text.find('$')))) << text;
         }
-        EXPECT_EQ(heard.output(i).finish->reason == FinishReason::kStop,
-                  request.guided.has_value());
+        EXPECT_TRUE(heard.output(i).finish->reason == FinishReason::kStop || !request.guided);
         seen.insert(text);
       }
     }
