@@ -47,7 +47,9 @@ bool RetryIsSafe(absl::StatusCode code) {
 absl::Status WithField(const absl::Status& status) {
   const std::pair<std::string, std::string> told =
       absl::StrSplit(status.message(), absl::MaxSplits(": ", 1));
-  const bool named = absl::StartsWith(told.first, "guided.") && !told.second.empty();
+  const bool field =
+      absl::StartsWith(told.first, "guided.") || absl::StartsWith(told.first, "sampling.");
+  const bool named = field && !told.second.empty();
   if (!absl::IsInvalidArgument(status) || !named) return status;
   return WithFieldViolation(status, told.first, told.second);
 }
@@ -69,6 +71,7 @@ wv1::SequenceStep ToProto(const SequenceOutput& output) {
   wv1::SequenceStep step;
   step.set_handle(output.handle);
   step.set_attempt(output.attempt);
+  step.set_output_index(output.output_index);
   step.set_first_index(output.first_index);
   step.mutable_token_ids()->Add(output.token_ids.begin(), output.token_ids.end());
   for (const PositionLogprobs& position : output.logprobs) Fill(position, step.add_logprobs());

@@ -36,10 +36,13 @@ bool DifferInLogprobs(const SequenceOutput& a, const SequenceOutput& b) {
 
 }  // namespace
 
-// Adds `output` to the same request's last one, when it goes straight on from there.
+// Adds `output` to what came last of the same one, when it goes straight on from there. The
+// request's end may not come before what its other outputs said.
 bool Outbox::Join(SequenceOutput& output) {
-  const auto it = last_.find(output.handle);
+  const auto it = last_.find({output.handle, output.output_index});
   if (it == last_.end() || it->second < first_) return false;
+  const bool for_all = output.handoff.has_value() || !output.error.ok();
+  if (for_all && it->second + 1 != first_ + outputs_.size()) return false;
   SequenceOutput& before = outputs_[it->second - first_];
   if (before.attempt != output.attempt || before.finish || before.handoff || !before.error.ok() ||
       before.first_index + before.token_ids.size() != output.first_index ||
@@ -60,7 +63,7 @@ void Outbox::Step(StepOutput output) {
   for (SequenceOutput& sequence : output.sequences) {
     bytes_ += BytesOf(sequence);
     if (Join(sequence)) continue;
-    last_[sequence.handle] = first_ + outputs_.size();
+    last_[{sequence.handle, sequence.output_index}] = first_ + outputs_.size();
     outputs_.push_back(std::move(sequence));
   }
 }

@@ -1,6 +1,7 @@
 #pragma once
 #include <deque>
 #include <optional>
+#include <utility>
 
 #include "absl/container/flat_hash_map.h"
 #include "tandem/worker/v1/worker.pb.h"
@@ -8,7 +9,7 @@
 
 namespace tandem {
 
-// What one session has to say and could not write yet: tokens of one sequence join up, of loads
+// What one session has to say and could not write yet: tokens of one output join up, of loads
 // and heartbeats only the last is kept, and an answer to a Submit comes before its first token.
 //   units   bytes() is about what its steps will take on the wire
 //   threads one at a time (under the session's lock)
@@ -33,8 +34,9 @@ class Outbox {
   std::optional<worker::v1::Load> load_;
   std::optional<worker::v1::Heartbeat> heartbeat_;
   std::deque<SequenceOutput> outputs_;
-  absl::flat_hash_map<uint64_t, uint64_t> last_;  // by handle: number of its last output
-  uint64_t first_ = 0;                            // number of outputs_.front()
+  // By handle and output index: the number of its last one.
+  absl::flat_hash_map<std::pair<uint64_t, uint32_t>, uint64_t> last_;
+  uint64_t first_ = 0;  // number of outputs_.front()
   uint64_t step_number_ = 0;
   size_t bytes_ = 0;
 };

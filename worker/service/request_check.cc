@@ -166,16 +166,12 @@ absl::Status CheckRanges(const wv1::Submit& submit, const RequestLimits& limits)
 }
 
 absl::Status CheckHonoured(const wv1::Submit& submit) {
-  const iv1::SamplingParams& s = submit.sampling();
   const struct {
     bool asked;
     const char* field;
   } fields[] = {
-      {s.n() > 1, "sampling.n"},
-      {!submit.cache_root().empty(), "cache_root"},
-      {submit.priority() != 0, "priority"},
-      {submit.resume_size() > 0, "resume"},
-      {!submit.lora_name().empty(), "lora_name"},
+      {!submit.cache_root().empty(), "cache_root"},   {submit.priority() != 0, "priority"},
+      {submit.resume_size() > 0, "resume"},           {!submit.lora_name().empty(), "lora_name"},
       {!submit.traceparent().empty(), "traceparent"},
   };
   for (const auto& one : fields) {
@@ -246,6 +242,7 @@ absl::StatusOr<EngineRequest> CheckSubmit(const wv1::Submit& submit, const Reque
   request.peer = submit.peer();
   request.prompt.assign(submit.prompt_ids().begin(), submit.prompt_ids().end());
   request.sampling = SpecOf(submit.sampling());
+  if (submit.sampling().has_n()) request.outputs = submit.sampling().n();
   request.max_tokens = submit.stopping().has_max_tokens()
                            ? submit.stopping().max_tokens()
                            : limits.max_context - submit.prompt_ids_size();

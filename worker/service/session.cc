@@ -75,7 +75,11 @@ absl::Status Session::Handle(const wv1::SessionRequest& request) {
       Submit(request.submit());
       return absl::OkStatus();
     case wv1::SessionRequest::kCancel:
-      return engine->Cancel(*session, request.cancel().handle());
+      if (!request.cancel().has_output_index()) {
+        return engine->Cancel(*session, request.cancel().handle());
+      }
+      return engine->CancelOutput(*session, request.cancel().handle(),
+                                  request.cancel().output_index());
     case wv1::SessionRequest::kPause:
       return engine->SetPaused(*session, request.pause().handle(), true);
     case wv1::SessionRequest::kResume:

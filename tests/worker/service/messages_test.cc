@@ -21,6 +21,14 @@ TEST(Messages, AWrongGrammarNamesItsField) {
   EXPECT_EQ(detail->field_violations(0).description(), "at 1(8): no such: thing");
 }
 
+TEST(Messages, TooManyOutputsNameTheirField) {
+  const absl::Status told =
+      FromRpcStatus(ToWire(absl::InvalidArgumentError("sampling.n: 8 outputs, at most 4")));
+  const auto detail = DetailOf<BadRequest>(told);
+  ASSERT_TRUE(detail.has_value());
+  EXPECT_EQ(detail->field_violations(0).field(), "sampling.n");
+}
+
 TEST(Messages, OtherErrorsNameNoField) {
   for (const absl::Status& status :
        {absl::InvalidArgumentError("prompt: too long"), absl::InvalidArgumentError("guided."),

@@ -140,5 +140,29 @@ TEST(Messages, TheFirstPromptPositionHasNoToken) {
   EXPECT_EQ(step.prompt_logprobs(1).top(0).logprob(), -0.25f);
 }
 
+TEST(Outbox, TokensOfOneOutputJoinAndTheRequestsEndStaysBehindThoseOfAll) {
+  Outbox outbox;
+  const auto of_output = [](uint32_t output, uint32_t first_index, int32_t id) {
+    SequenceOutput tokens = Tokens(1, first_index, {id});
+    tokens.output_index = output;
+    return tokens;
+  };
+  outbox.Step(Step(1, {of_output(0, 0, 10), of_output(1, 0, 20)}));
+  outbox.Step(Step(2, {of_output(0, 1, 11), of_output(1, 1, 21)}));
+  SequenceOutput handed_over = Tokens(1, 2, {});
+  handed_over.handoff = HandoffSent{512, absl::Microseconds(70)};
+  SequenceOutput failed = Tokens(1, 2, {});
+  failed.error = absl::InternalError("broken");
+  outbox.Step(Step(3, {handed_over, failed}));
+  const auto message = outbox.Next();
+  ASSERT_EQ(message->step().sequences_size(), 4);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(message->step().sequences(i).output_index(), i);
+    EXPECT_THAT(Ids(message->step().sequences(i)), ElementsAre(10 + 10 * i, 11 + 10 * i));
+  }
+  EXPECT_TRUE(message->step().sequences(2).has_handoff());
+  EXPECT_TRUE(message->step().sequences(3).has_error());
+}
+
 }  // namespace
 }  // namespace tandem

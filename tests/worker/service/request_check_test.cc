@@ -202,17 +202,26 @@ TEST(RequestCheck, WhatIsNotHonouredIsRefusedByItsPath) {
   const struct {
     std::string field, text;
   } fields[] = {
-      {"sampling.n", "sampling { n: 2 }"}, {"cache_root", "cache_root: \"r\""},
-      {"priority", "priority: 1"},         {"resume", "resume { token_ids: 1 }"},
-      {"lora_name", "lora_name: \"l\""},   {"traceparent", "traceparent: \"00-1-2-01\""},
+      {"cache_root", "cache_root: \"r\""},           {"priority", "priority: 1"},
+      {"resume", "resume { token_ids: 1 }"},         {"lora_name", "lora_name: \"l\""},
+      {"traceparent", "traceparent: \"00-1-2-01\""},
   };
   for (const auto& one : fields) {
     EXPECT_THAT(Check(one.text), StatusIs(absl::StatusCode::kUnimplemented,
                                           HasSubstr(absl::StrCat(one.field, ": "))))
         << one.text;
   }
-  EXPECT_THAT(Check("sampling { n: 2 top_p: 2 }"), StatusIs(absl::StatusCode::kInvalidArgument))
+  EXPECT_THAT(Check("priority: 1 sampling { top_p: 2 }"),
+              StatusIs(absl::StatusCode::kInvalidArgument))
       << "what is wrong is told before what is missing";
+}
+
+TEST(RequestCheck, OneOutputUnlessMoreAreAskedFor) {
+  for (const auto& [text, outputs] :
+       {std::pair{"", 1u}, {"sampling { n: 1 }", 1u}, {"sampling { n: 8 }", 8u}}) {
+    ASSERT_OK_AND_ASSIGN(const EngineRequest request, CheckSubmit(Valid(text), Limits(), kNow));
+    EXPECT_EQ(request.outputs, outputs);
+  }
 }
 
 TEST(RequestCheck, ARoleThatTheWorkerDoesNotPlayIsRefused) {

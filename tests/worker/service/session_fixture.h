@@ -124,6 +124,7 @@ struct TestRouter {
     submit->set_role(worker::v1::ROLE_UNIFIED);
     submit->mutable_prompt_ids()->Add(from.prompt.begin(), from.prompt.end());
     submit->mutable_sampling()->set_seed(from.sampling.seed);
+    submit->mutable_sampling()->set_n(from.outputs);
     submit->mutable_stopping()->set_max_tokens(from.max_tokens);
     if (from.logprobs) submit->mutable_response()->set_logprobs(*from.logprobs);
     stream->Write(request);

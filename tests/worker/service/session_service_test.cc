@@ -372,5 +372,39 @@ TEST(SessionService, GetWorkerSaysWhatItIsAndHowBusy) {
   EXPECT_EQ(response.load().blocks_total(), 64u);
 }
 
+TEST(SessionService, OutputsAreToldByTheirIndexAndOneOfThemCanBeCancelled) {
+  Server server({.blocks = 400});
+  Router router(&server);
+  router.Hello();
+  EngineRequest request = ToyRequest(1, 10, 1500);
+  request.outputs = 3;
+  router.Submit(request);
+  std::map<uint32_t, std::vector<int32_t>> ids;
+  std::map<uint32_t, inference::v1::FinishReason> ends;
+  while (ends.size() < 3) {
+    const auto response = router.Next(wv1::SessionResponse::kStep);
+    ASSERT_TRUE(response.has_value());
+    for (const wv1::SequenceStep& step : response->step().sequences()) {
+      std::vector<int32_t>& output = ids[step.output_index()];
+      EXPECT_EQ(step.first_index(), output.size());
+      if (output.empty() && step.output_index() == 1) {
+        wv1::SessionRequest cancel;
+        cancel.mutable_cancel()->set_handle(1);
+        cancel.mutable_cancel()->set_output_index(1);
+        router.stream->Write(cancel);
+      }
+      output.insert(output.end(), step.token_ids().begin(), step.token_ids().end());
+      if (step.has_finish()) ends[step.output_index()] = step.finish().reason();
+    }
+  }
+  for (const uint32_t output : {0u, 2u}) {
+    EXPECT_EQ(ends[output], inference::v1::FINISH_REASON_LENGTH);
+    EXPECT_EQ(ids[output], ExpectedAnswer(request, output).token_ids);
+  }
+  EXPECT_EQ(ends[1], inference::v1::FINISH_REASON_CANCELLED);
+  EXPECT_LT(ids[1].size(), 1500u);
+  EXPECT_TRUE(server.AllFree());
+}
+
 }  // namespace
 }  // namespace tandem
