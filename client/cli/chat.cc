@@ -8,6 +8,7 @@
 #include "absl/strings/ascii.h"
 #include "absl/time/clock.h"
 #include "client/answer.h"
+#include "client/cli/answer_printer.h"
 #include "client/cli/commands.h"
 #include "client/cli/flags.h"
 #include "client/cli/request_flags.h"
@@ -60,20 +61,22 @@ class Conversation {
   }
 
   // Streams the answer to `text`. A message that failed, or that got no text for an answer, is
-  // forgotten; a stopped answer is kept.
+  // forgotten; a stopped answer is kept. Of several answers the conversation goes on with the
+  // first.
   absl::Status Ask(const std::string& text) {
     Add("user", text);
     Answer answer(absl::Now());
+    const AnswerPrinter printer(request_.sampling().n() > 1);
     absl::Status status;
     {
       const InterruptScope scope;
-      status = client_->Generate(request_, [&answer](const v1::GenerateResponse& response) {
+      status = client_->Generate(request_, [&](const v1::GenerateResponse& response) {
         answer.Add(response, absl::Now());
-        for (const v1::OutputDelta& delta : response.outputs()) PrintAnswer(delta.text());
+        printer.Add(response);
         return !g_interrupted;
       });
     }
-    if (!answer.outputs().empty()) PrintAnswer("\n");
+    printer.Finish(answer);
     if (g_interrupted && absl::IsCancelled(status)) status = absl::OkStatus();
     if (status.ok() && !g_interrupted && !answer.outputs().empty()) {
       Note(Summary(answer, endpoint_));

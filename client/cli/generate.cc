@@ -10,6 +10,7 @@
 #include "absl/time/clock.h"
 #include "base/status.h"
 #include "client/answer.h"
+#include "client/cli/answer_printer.h"
 #include "client/cli/commands.h"
 #include "client/cli/flags.h"
 #include "client/cli/request_flags.h"
@@ -128,15 +129,14 @@ int Generate(const GenerateFlags& flags, const v1::GenerateRequest& request) {
   const auto client = Client::Create(flags.request.connection);
   if (!client.ok()) return UsageError("generate", client.status());
   Answer answer(absl::Now());
+  const AnswerPrinter printer(request.sampling().n() > 1);
   const absl::Status status =
       (*client)->Generate(request, [&](const v1::GenerateResponse& response) {
         answer.Add(response, absl::Now());
-        if (!flags.json) {
-          for (const v1::OutputDelta& delta : response.outputs()) PrintAnswer(delta.text());
-        }
+        if (!flags.json) printer.Add(response);
         return true;
       });
-  if (!flags.json && !answer.outputs().empty()) PrintAnswer("\n");
+  if (!flags.json) printer.Finish(answer);
   if (!status.ok()) {
     PrintError(status);
     return 1;

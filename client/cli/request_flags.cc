@@ -11,6 +11,7 @@ void RequestFlags::Declare(Flags* flags) {
   flags->Count("max-tokens", "N", "tokens to produce at most", &max_tokens);
   flags->Real("temperature", "T", "0 is greedy; default: the model's", &temperature);
   flags->Real("top-p", "P", "keep the likeliest tokens up to this probability", &top_p);
+  flags->Count("n", "N", "answers to one prompt, printed one after another; 1 to 8", &n);
   flags->Seed("seed", "S", "the same seed gives the same answer", &seed);
 }
 
@@ -21,6 +22,7 @@ v1::GenerateRequest RequestFlags::Request() const {
   if (temperature) request.mutable_sampling()->set_temperature(*temperature);
   if (top_p) request.mutable_sampling()->set_top_p(*top_p);
   if (seed) request.mutable_sampling()->set_seed(*seed);
+  if (n) request.mutable_sampling()->set_n(*n);
   return request;
 }
 

@@ -16,6 +16,7 @@ struct RequestFlags {
   absl::optional<float> temperature;
   absl::optional<float> top_p;
   absl::optional<uint64_t> seed;
+  absl::optional<uint32_t> n;
 
   void Declare(Flags* flags);
   // A request with what was given set, and no input.

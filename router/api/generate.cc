@@ -27,6 +27,10 @@ struct Job {
   absl::Time deadline;
 };
 
+uint32_t OutputsOf(const iv1::SamplingParams& sampling) {
+  return sampling.has_n() ? sampling.n() : 1;
+}
+
 Relay::Plan MakePlan(const Job& job, const Prompt& prompt, const iv1::SamplingParams& sampling) {
   Relay::Plan plan;
   plan.start.set_request_id(job.relay->request_id());
@@ -46,6 +50,7 @@ Relay::Plan MakePlan(const Job& job, const Prompt& prompt, const iv1::SamplingPa
   return plan;
 }
 
+// One an output.
 absl::StatusOr<std::vector<Deltas>> MakeDeltas(const Job& job) {
   const iv1::ResponseOptions& response = job.request.response();
   const iv1::StoppingParams& stopping = job.request.stopping();
@@ -55,9 +60,11 @@ absl::StatusOr<std::vector<Deltas>> MakeDeltas(const Job& job) {
   options.include_stop = stopping.include_stop();
   options.skip_special = !response.has_skip_special_tokens() || response.skip_special_tokens();
   options.no_text = response.no_text();
-  ASSIGN_OR_RETURN(Deltas one, Deltas::Create(*job.model->text, std::move(options)));
   std::vector<Deltas> out;
-  out.push_back(std::move(one));
+  for (uint32_t i = 0; i < OutputsOf(job.request.sampling()); ++i) {
+    ASSIGN_OR_RETURN(Deltas one, Deltas::Create(*job.model->text, options));
+    out.push_back(std::move(one));
+  }
   return out;
 }
 
@@ -84,12 +91,13 @@ wv1::Submit MakeSubmit(const Job& job, const Prompt& prompt, const iv1::Sampling
 absl::Status Dispatch(const Job& job, const Prompt& prompt, wv1::Submit submit) {
   const WorkerSnapshot workers = job.api.workers->Snapshot();
   const PlacementCall call = {job.model->name, job.model->facts->revision,
-                              static_cast<uint32_t>(prompt.ids.size()), prompt.max_tokens};
+                              static_cast<uint32_t>(prompt.ids.size()), prompt.max_tokens,
+                              OutputsOf(job.request.sampling())};
   ASSIGN_OR_RETURN(const Placement placed, Pick(workers.views, call));
   const WorkerFacts& decode = *workers.views[placed.decode].facts;
   submit.set_role(placed.prefill ? wv1::ROLE_DECODE : wv1::ROLE_UNIFIED);
-  const uint64_t charge =
-      placed.prefill ? call.max_tokens : uint64_t{call.prompt_tokens} + call.max_tokens;
+  const uint64_t output_tokens = uint64_t{call.outputs} * call.max_tokens;
+  const uint64_t charge = output_tokens + (placed.prefill ? 0 : call.prompt_tokens);
   if (placed.prefill) job.relay->ExpectPrefill();
   RETURN_IF_ERROR(job.relay->AddLeg(LegKind::kDecode, decode.address,
                                     workers.sessions[placed.decode], submit, charge));
@@ -101,6 +109,19 @@ absl::Status Dispatch(const Job& job, const Prompt& prompt, wv1::Submit submit) 
                            call.prompt_tokens);
 }
 
+// The default must not be what makes several outputs too large for their worker together.
+uint32_t MaxTokens(const Job& job, const Prompt& prompt) {
+  const uint32_t tokens = static_cast<uint32_t>(prompt.ids.size());
+  const uint32_t outputs = OutputsOf(job.request.sampling());
+  if (outputs == 1 || job.request.stopping().has_max_tokens()) return prompt.max_tokens;
+  uint64_t room = 0;
+  for (const auto& facts : job.model->workers) {
+    room = std::max(room, Capacity(*facts, tokens, outputs));
+  }
+  if (room <= tokens) return prompt.max_tokens;  // refused by placement, with numbers
+  return static_cast<uint32_t>(std::min<uint64_t>(prompt.max_tokens, room - tokens));
+}
+
 absl::Status Prepare(const Job& job) {
   if (job.relay->ended()) return absl::OkStatus();  // the client left while this waited
   const PromptLimits limits = {.max_prompt_bytes = job.api.max_prompt_bytes,
@@ -108,8 +129,8 @@ absl::Status Prepare(const Job& job) {
                                .worker_tokens = job.model->worker_tokens,
                                .vocabulary = job.model->facts->vocabulary,
                                .default_max_tokens = job.api.default_max_tokens};
-  ASSIGN_OR_RETURN(const Prompt prompt,
-                   MakePrompt(*job.model->text, job.request, limits, absl::Now()));
+  ASSIGN_OR_RETURN(Prompt prompt, MakePrompt(*job.model->text, job.request, limits, absl::Now()));
+  prompt.max_tokens = MaxTokens(job, prompt);
   const iv1::SamplingParams sampling =
       ResolveSampling(job.request.sampling(), job.model->text->defaults, RandomUint64());
   ASSIGN_OR_RETURN(std::vector<Deltas> deltas, MakeDeltas(job));

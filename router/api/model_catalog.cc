@@ -128,6 +128,7 @@ bool ModelCatalog::Update() {
     for (const size_t i : members) {
       model->max_context = std::max(model->max_context, workers.views[i].facts->max_context);
       model->worker_tokens = std::max(model->worker_tokens, Capacity(*workers.views[i].facts));
+      model->workers.push_back(workers.views[i].facts);
     }
     for (const auto& [alias, target] : options_.aliases) {
       if (target == name) model->aliases.push_back(alias);

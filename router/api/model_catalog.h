@@ -21,6 +21,7 @@ struct ServedModel {
   std::shared_ptr<const WorkerFacts> facts;  // of one of its workers: revision, vocabulary, ...
   uint32_t max_context = 0;                  // tokens; the largest of its workers
   uint64_t worker_tokens = 0;                // that the largest worker has room for
+  std::vector<std::shared_ptr<const WorkerFacts>> workers;
   std::shared_ptr<const TextModel> text;
 };
 

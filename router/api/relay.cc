@@ -40,10 +40,16 @@ struct Relay::Calls {
     bool cancel = false;
   };
   std::vector<LegCall> leave;
+  struct OutputCall {
+    std::shared_ptr<WorkerSession> session;
+    uint64_t handle = 0;
+    uint32_t output = 0;
+  };
+  std::vector<OutputCall> cancel;
   bool ready = false;
   bool conflict = false;                  // a worker contradicted what was reported before
-  std::optional<absl::Duration> latency;  // since the tokens before these
-  std::string model;                      // of the latency
+  std::vector<absl::Duration> latencies;  // each since the tokens before, of one output
+  std::string model;                      // of the latencies
 };
 
 Relay::Relay(Options options) : options_(std::move(options)), arrival_(options_.clock->Now()) {}
@@ -116,14 +122,18 @@ void Relay::OnStep(LegKind kind, const wv1::SequenceStep& step) {
     MutexLock lock(&mu_);
     if (end_) return;
     const size_t had = pending_bytes_;
-    const uint32_t tokens = completion_tokens_;
+    std::vector<uint32_t> forwarded;
+    for (const Output& output : outputs_) forwarded.push_back(output.line.forwarded());
     absl::Status applied = Apply(kind, step);
-    if (completion_tokens_ > tokens) Timestamp(&calls);
+    for (uint32_t i = 0; i < outputs_.size(); ++i) {
+      if (outputs_[i].line.forwarded() > forwarded[i]) Timestamp(i, &calls);
+    }
     if (!applied.ok()) {
       calls.conflict = true;
       End(std::move(applied), &calls);
     } else {
       Settle(&calls);
+      DropOutputs(&calls);
       Throttle();
       calls.ready = calls.ready || pending_bytes_ > had;
     }
@@ -147,7 +157,11 @@ absl::Status Relay::Apply(LegKind kind, const wv1::SequenceStep& step) {
   // A prefill worker's output that ends of itself is still handed over; one that is cut off is not.
   const bool cut_off = step.finish().reason() == iv1::FINISH_REASON_TIME_LIMIT;
   if (step.has_finish() && (kind == LegKind::kDecode || cut_off)) {
-    from.over = outputs_.size() == 1;
+    from.over = ++from.finishes == outputs_.size();
+  }
+  if (kind == LegKind::kDecode) {
+    output.decoding = output.decoding || step.token_ids_size() > 0;
+    output.over = output.over || step.has_finish();
   }
   RETURN_IF_ERROR(TakePromptLogprobs(kind, step));
   if (output.ended) return absl::OkStatus();  // past a stop string, or repeated
@@ -183,9 +197,12 @@ iv1::OutputDelta* Relay::PendingDelta(uint32_t index) {
   for (iv1::OutputDelta& delta : *pending_.mutable_outputs()) {
     if (delta.index() == index) return &delta;
   }
-  iv1::OutputDelta* delta = pending_.add_outputs();
-  delta->set_index(index);
-  return delta;
+  int at = pending_.outputs_size();
+  pending_.add_outputs()->set_index(index);
+  for (; at > 0 && pending_.outputs(at - 1).index() > index; --at) {
+    pending_.mutable_outputs()->SwapElements(at - 1, at);
+  }
+  return pending_.mutable_outputs(at);
 }
 
 absl::Status Relay::Forward(uint32_t index) {
@@ -245,15 +262,24 @@ absl::Status Relay::EndOutput(uint32_t index) {
   return absl::OkStatus();
 }
 
-void Relay::Timestamp(Calls* calls) {
+void Relay::Timestamp(uint32_t index, Calls* calls) {
   const absl::Time now = options_.clock->Now();
-  if (first_token_ == absl::InfiniteFuture()) {
-    first_token_ = now;
-  } else {
-    calls->latency = now - last_token_;
-    calls->model = model_;
+  first_token_ = std::min(first_token_, now);
+  absl::Time& last = outputs_[index].last_token;
+  if (last != absl::InfiniteFuture()) calls->latencies.push_back(now - last);
+  calls->model = model_;
+  last = now;
+}
+
+void Relay::DropOutputs(Calls* calls) {
+  const Leg& decode = leg(LegKind::kDecode);
+  if (end_ || AllEnded() || !decode.handle || decode.over) return;
+  for (uint32_t i = 0; i < outputs_.size(); ++i) {
+    Output& output = outputs_[i];
+    if (!output.ended || !output.decoding || output.over) continue;
+    output.over = true;
+    calls->cancel.push_back({decode.session, *decode.handle, i});
   }
-  last_token_ = now;
 }
 
 bool Relay::AllEnded() {
@@ -421,8 +447,11 @@ RelayOutcome Relay::Outcome() const {
 
 void Relay::Run(Calls calls) {
   if (calls.conflict) options_.metrics->token_conflicts.Add();
-  if (calls.latency) {
-    options_.metrics->inter_token_latency.With({calls.model}).Observe(*calls.latency);
+  for (const absl::Duration latency : calls.latencies) {
+    options_.metrics->inter_token_latency.With({calls.model}).Observe(latency);
+  }
+  for (const Calls::OutputCall& call : calls.cancel) {
+    call.session->CancelOutput(call.handle, call.output);
   }
   for (const Calls::LegCall& call : calls.leave) call.session->Leave(call.handle, call.cancel);
   TellPaused();

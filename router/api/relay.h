@@ -65,8 +65,7 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   // What the answer is made of, known once the prompt is.
   struct Plan {
     inference::v1::ResponseStart start;  // without prompt log-probabilities
-    uint32_t max_tokens = 0;
-    uint32_t outputs = 1;
+    uint32_t max_tokens = 0;             // of each output
     bool want_logprobs = false;
     bool want_prompt_logprobs = false;
     bool send_token_ids = false;
@@ -112,12 +111,17 @@ class Relay final : public std::enable_shared_from_this<Relay> {
     bool over = false;               // nothing more comes from it, or is wanted
     bool cancel = false;             // to be cancelled as soon as the handle is known
     bool reported = false;           // it has sent tokens
+    uint32_t finishes = 0;           // outputs whose end it told
     uint32_t cached_tokens = 0;
   };
   struct Output {
     TokenLine line;
     Deltas deltas;
     bool ended = false;
+    absl::Time last_token = absl::InfiniteFuture();
+    // At the decode worker: it is under way; its end was told, or asked for.
+    bool decoding = false;
+    bool over = false;
   };
   // Calls to make once mu_ is released.
   struct Calls;
@@ -137,8 +141,10 @@ class Relay final : public std::enable_shared_from_this<Relay> {
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status EndOutput(uint32_t index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   inference::v1::OutputDelta* PendingDelta(uint32_t index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Notes when tokens came, and how long after the ones before.
-  void Timestamp(Calls* calls) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Notes when tokens of an output came, and how long after the ones before.
+  void Timestamp(uint32_t index, Calls* calls) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Outputs that a stop string has ended, and others not, need not be decoded any further.
+  void DropOutputs(Calls* calls) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool AllEnded() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Whether the answer can do without anything more from this leg.
   bool CanSpare(LegKind kind) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -176,7 +182,6 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   std::optional<absl::Time> blocked_since_ ABSL_GUARDED_BY(mu_);
   std::optional<absl::Status> end_ ABSL_GUARDED_BY(mu_);
   bool end_taken_ ABSL_GUARDED_BY(mu_) = false;
-  absl::Time last_token_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
   absl::Time first_token_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
   absl::Time ended_at_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
   uint32_t completion_tokens_ ABSL_GUARDED_BY(mu_) = 0;

@@ -27,9 +27,7 @@ absl::Status RefuseAsked(absl::Span<const Asked> fields) {
 }  // namespace
 
 absl::Status CheckHonoured(const iv1::GenerateRequest& request) {
-  const iv1::SamplingParams& sampling = request.sampling();
   const Asked fields[] = {
-      {sampling.n() > 1, "sampling.n"},
       {request.priority() != 0, "priority"},
       {!request.end_user_id().empty(), "end_user_id"},
       {!request.lora_name().empty(), "lora_name"},

@@ -60,6 +60,12 @@ bool Serves(const WorkerFacts& facts, const PlacementCall& call) {
 
 uint64_t Need(const PlacementCall& call) { return uint64_t{call.prompt_tokens} + call.max_tokens; }
 
+// Whether the worker can run all of the call, or with `outputs` of 1 the prompt of it.
+bool Fits(const WorkerFacts& facts, const PlacementCall& call, uint32_t outputs) {
+  return (outputs == 1 || outputs <= facts.max_sequences) &&
+         Need(call) <= Capacity(facts, call.prompt_tokens, outputs);
+}
+
 bool Interchangeable(const WorkerFacts& prefill, const WorkerFacts& decode) {
   return !decode.handoff_address.empty() && prefill.kv_abi == decode.kv_abi &&
          prefill.block_tokens == decode.block_tokens &&
@@ -76,7 +82,9 @@ void SortByLoad(absl::Span<const WorkerView> workers, std::vector<size_t>* indic
 struct Candidates {
   std::vector<size_t> unified, prefill, decode;  // ready and large enough
   size_t ready = 0;
-  uint64_t largest = 0;  // tokens that the largest one can hold, ready or expected back
+  // Of the largest one, ready or expected back: tokens that it can hold, and sequences at once.
+  uint64_t largest = 0;
+  uint32_t sequences = 0;
 };
 
 Candidates Sift(absl::Span<const WorkerView> workers, const PlacementCall& call) {
@@ -85,10 +93,11 @@ Candidates Sift(absl::Span<const WorkerView> workers, const PlacementCall& call)
     const WorkerFacts& facts = *workers[i].facts;
     if (!Serves(facts, call)) continue;
     if (facts.state == WorkerState::kIncompatible) continue;
-    out.largest = std::max(out.largest, Capacity(facts));
+    out.largest = std::max(out.largest, Capacity(facts, call.prompt_tokens, call.outputs));
+    out.sequences = std::max(out.sequences, facts.max_sequences);
     if (facts.state != WorkerState::kReady) continue;
     ++out.ready;
-    if (Need(call) > Capacity(facts)) continue;
+    if (!Fits(facts, call, facts.role == WorkerRole::kPrefill ? 1 : call.outputs)) continue;
     switch (facts.role) {
       case WorkerRole::kUnified:
         out.unified.push_back(i);
@@ -120,9 +129,15 @@ std::optional<Placement> PickPair(absl::Span<const WorkerView> workers, const Ca
 
 absl::Status NothingFits(absl::Span<const WorkerView> workers, const PlacementCall& call,
                          const Candidates& from) {
+  if (from.ready > 0 && call.outputs > 1 && call.outputs > from.sequences) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("sampling.n: ", call.outputs, " outputs run at once; the largest worker of ",
+                     call.model, " runs at most ", from.sequences, " sequences"));
+  }
   if (from.ready > 0 && Need(call) > from.largest) {
     return absl::InvalidArgumentError(absl::StrCat(
         "prompt of ", call.prompt_tokens, " tokens and max_tokens of ", call.max_tokens,
+        call.outputs > 1 ? absl::StrCat(", for each of ", call.outputs, " outputs,") : "",
         " need room for ", Need(call), " tokens; the largest worker of ", call.model,
         " has room for ", from.largest));
   }
@@ -132,15 +147,20 @@ absl::Status NothingFits(absl::Span<const WorkerView> workers, const PlacementCa
 
 }  // namespace
 
-uint64_t Capacity(const WorkerFacts& facts) {
-  return std::min<uint64_t>(facts.max_context, uint64_t{facts.blocks} * facts.block_tokens);
+uint64_t Capacity(const WorkerFacts& facts, uint32_t prompt_tokens, uint32_t outputs) {
+  if (facts.block_tokens == 0) return 0;
+  const uint32_t shared = std::min(prompt_tokens / facts.block_tokens, facts.blocks);
+  const uint64_t blocks = shared + (facts.blocks - shared) / outputs;
+  return std::min<uint64_t>(facts.max_context, blocks * facts.block_tokens);
 }
 
 absl::StatusOr<Placement> Pick(absl::Span<const WorkerView> workers, const PlacementCall& call) {
   const Candidates from = Sift(workers, call);
   if (std::optional<Placement> pair = PickPair(workers, from)) return *pair;
   for (const std::vector<size_t>* group : {&from.unified, &from.decode, &from.prefill}) {
-    if (!group->empty()) return Placement{group->front(), std::nullopt};
+    for (const size_t one : *group) {
+      if (Fits(*workers[one].facts, call, call.outputs)) return Placement{one, std::nullopt};
+    }
   }
   return NothingFits(workers, call, from);
 }

@@ -15,7 +15,8 @@ struct PlacementCall {
   std::string model;
   std::string revision;  // only workers with these weights may serve it
   uint32_t prompt_tokens = 0;
-  uint32_t max_tokens = 0;
+  uint32_t max_tokens = 0;  // of each output
+  uint32_t outputs = 1;
 };
 
 // Indices into the views that Pick was given.
@@ -24,8 +25,9 @@ struct Placement {
   std::optional<size_t> prefill;  // another worker; absent: `decode` runs the prompt too
 };
 
-// Tokens of prompt and output together that one request may have on this worker.
-uint64_t Capacity(const WorkerFacts& facts);
+// Tokens of prompt and output together that each of so many outputs of a prompt may have on this
+// worker. They share the blocks that are full of the prompt alone.
+uint64_t Capacity(const WorkerFacts& facts, uint32_t prompt_tokens = 0, uint32_t outputs = 1);
 
 // Chooses the workers of one request: the least loaded decode worker that has a prefill partner
 // with an interchangeable KV cache, and the least loaded of these partners; where no such pair is,

@@ -44,6 +44,7 @@ struct WorkerFacts {
   uint32_t tensor_parallel = 0;
   uint32_t blocks = 0;
   uint32_t max_context = 0;  // tokens
+  uint32_t max_sequences = 0;
   uint32_t vocabulary = 0;
   std::vector<int32_t> eos_token_ids;
   std::vector<WorkerAsset> assets;

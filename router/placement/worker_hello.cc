@@ -70,6 +70,7 @@ absl::StatusOr<WorkerFacts> ReadHello(const std::string& address, const wv1::Wor
   facts.block_tokens = hello.layout().block_tokens();
   facts.tensor_parallel = hello.layout().tensor_parallel();
   facts.blocks = hello.blocks();
+  facts.max_sequences = hello.max_sequences();
   facts.max_context = hello.max_context();
   facts.vocabulary = hello.vocabulary();
   facts.eos_token_ids.assign(hello.eos_token_ids().begin(), hello.eos_token_ids().end());

@@ -312,6 +312,13 @@ void WorkerSession::SendCancel(uint64_t handle) {
   SendControl(std::move(request));
 }
 
+void WorkerSession::CancelOutput(uint64_t handle, uint32_t output) {
+  wv1::SessionRequest request;
+  request.mutable_cancel()->set_handle(handle);
+  request.mutable_cancel()->set_output_index(output);
+  SendControl(std::move(request));
+}
+
 void WorkerSession::Pause(uint64_t handle) {
   wv1::SessionRequest request;
   request.mutable_pause()->set_handle(handle);

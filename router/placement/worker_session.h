@@ -76,6 +76,8 @@ class WorkerSession final : public WorkerStream::Listener,
                                   std::shared_ptr<LegSink> sink) ABSL_LOCKS_EXCLUDED(mu_);
   // Nothing more is wanted of this leg: its sink is dropped and, with `cancel`, the worker told.
   void Leave(uint64_t handle, bool cancel) ABSL_LOCKS_EXCLUDED(mu_);
+  // One output of it need not go on.
+  void CancelOutput(uint64_t handle, uint32_t output) ABSL_LOCKS_EXCLUDED(mu_);
   void Pause(uint64_t handle) ABSL_LOCKS_EXCLUDED(mu_);
   void Resume(uint64_t handle) ABSL_LOCKS_EXCLUDED(mu_);
 

@@ -106,23 +106,31 @@ class Answer:
     finish: int = 0
     start: pb.ResponseStart = None
     end: pb.ResponseEnd = None
+    others: dict = dataclasses.field(default_factory=dict)  # Answers by output index, from 1
 
     def add(self, message):
         if message.HasField("start"):
             self.start = message.start
             self.prompt_logprobs = [flat(p) for p in message.start.prompt_logprobs]
         for delta in message.outputs:
-            self.token_ids += delta.token_ids
-            self.text += delta.text
-            self.logprobs += [flat(p) for p in delta.logprobs]
-            if delta.HasField("finish"):
-                self.finish = delta.finish.reason
+            self.output(delta.index).append(delta)
         if message.HasField("end"):
             self.end = message.end
 
+    def append(self, delta):
+        self.token_ids += delta.token_ids
+        self.text += delta.text
+        self.logprobs += [flat(p) for p in delta.logprobs]
+        if delta.HasField("finish"):
+            self.finish = delta.finish.reason
+
+    def output(self, index):
+        return self if index == 0 else self.others.setdefault(index, Answer())
+
     def said(self):
         """What must not depend on who computed it."""
-        return (self.token_ids, self.text, self.logprobs, self.prompt_logprobs, self.finish)
+        return (self.token_ids, self.text, self.logprobs, self.prompt_logprobs, self.finish,
+                [self.others[i].said() for i in sorted(self.others)])
 
 
 def flat(position):

@@ -197,6 +197,18 @@ class GenerateTest(unittest.TestCase):
         self.assertGreater(whole["e2e_ms"], whole["ttft_ms"])
         self.assertGreater(whole["ttft_ms"], 0)
 
+    def test_several_answers_are_printed_one_after_another(self):
+        flags = ("--max-tokens", "6", "--temperature", "1", "--seed", "7", "--token-ids", "1,2,3")
+        lines = self.generate("--n", "3", "--json", *flags).stdout.splitlines()
+        answers = [json.loads(line) for line in lines]
+        self.assertEqual([a["index"] for a in answers], [0, 1, 2])
+        self.assertEqual(len({tuple(a["token_ids"]) for a in answers}), 3)
+        first = json.loads(self.generate("--json", *flags).stdout)
+        self.assertEqual(first["token_ids"], answers[0]["token_ids"])
+        self.assertEqual(self.generate("--n", "3", *flags).stdout,
+                         "".join(f"--- output {i}\n{a['text']}\n" for i, a in enumerate(answers)))
+        self.assertIn("sampling.n", self.generate("--n", "9", *flags, status=1).stderr)
+
     def test_raw_text_is_not_put_into_the_chat_template(self):
         flags = ("--json", "--max-tokens", "2", "--temperature", "0", "hi")
         raw = json.loads(self.generate("--raw", *flags).stdout)["usage"]["prompt_tokens"]

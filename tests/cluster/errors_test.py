@@ -107,7 +107,6 @@ class RequestsTest(unittest.TestCase):
 
     def test_fields_that_are_not_honoured_yet_are_refused_by_name(self):
         cases = {
-            "sampling.n": lambda r: setattr(r.sampling, "n", 2),
             "lora_name": lambda r: setattr(r, "lora_name", "x"),
         }
         for name, change in cases.items():

@@ -19,6 +19,7 @@ struct Worker {
   WorkerState state = WorkerState::kReady;
   std::string model = "m";
   uint32_t max_context = 1000;
+  uint32_t max_sequences = 8;
 };
 
 std::vector<WorkerView> Views(const std::vector<Worker>& workers) {
@@ -38,6 +39,7 @@ std::vector<WorkerView> Views(const std::vector<Worker>& workers) {
     facts->block_tokens = 16;
     facts->blocks = 100;  // 1600 tokens
     facts->max_context = worker.max_context;
+    facts->max_sequences = worker.max_sequences;
     views.push_back({std::move(facts), worker.tokens});
   }
   return views;
@@ -112,6 +114,28 @@ TEST(Policy, WithNoReadyWorkerEachIsNamedWithItsState) {
                      HasSubstr("d1 (decode of m): draining"))));
   EXPECT_THAT(Pick({}, {"m", "r", 1, 1}),
               StatusIs(absl::StatusCode::kUnavailable, HasSubstr("no worker address is known")));
+}
+
+// A worker here has 100 blocks of 16 tokens; what is full of the prompt alone is needed once.
+TEST(Policy, OutputsNeedRoomTogetherAndAPlaceEach) {
+  WorkerFacts facts = *Views({{'u'}})[0].facts;
+  facts.max_context = 5000;
+  EXPECT_EQ(Capacity(facts), 1600u);
+  EXPECT_EQ(Capacity(facts, 500), 1600u);
+  EXPECT_EQ(Capacity(facts, 500, 4), (31 + 69 / 4) * 16u);
+  EXPECT_EQ(Capacity(facts, 9000, 4), 1600u);
+  EXPECT_EQ(Picked({{'u'}}, {"m", "r", 500, 268, 4}), "u0");
+  EXPECT_THAT(Picked({{'u'}}, {"m", "r", 500, 269, 4}),
+              AllOf(HasSubstr("INVALID_ARGUMENT"), HasSubstr("max_tokens of 269, for each of 4"),
+                    HasSubstr("has room for 768")));
+  const Worker narrow = {'u', 0, "a", WorkerState::kReady, "m", 1000, 3};
+  EXPECT_EQ(Picked({narrow, {'u', 100}}, {"m", "r", 10, 20, 4}), "u1");
+  EXPECT_THAT(Picked({narrow}, {"m", "r", 10, 20, 4}),
+              AllOf(HasSubstr("INVALID_ARGUMENT: sampling.n: 4 outputs"), HasSubstr("at most 3")));
+  // The prompt alone is one sequence.
+  const Worker prefill = {'p', 0, "a", WorkerState::kReady, "m", 1000, 1};
+  EXPECT_EQ(Picked({prefill, {'d'}}, {"m", "r", 10, 20, 4}), "p0>d1");
+  EXPECT_THAT(Picked({prefill}, {"m", "r", 10, 20, 4}), HasSubstr("INVALID_ARGUMENT"));
 }
 
 }  // namespace

@@ -118,7 +118,6 @@ TEST(RequestCheck, ManyWrongFieldsStillFitIntoAnError) {
 
 TEST(RequestCheck, RefusesWhatIsNotDoneYetByItsName) {
   const Case cases[] = {
-      {R"(text: "x" sampling { n: 2 })", "sampling.n"},
       {R"(text: "x" priority: 1)", "priority"},
       {R"(text: "x" end_user_id: "u")", "end_user_id"},
       {R"(text: "x" lora_name: "l")", "lora_name"},

@@ -60,6 +60,7 @@ wv1::WorkerInfo FakeWorker::Info() const {
   info.mutable_layout()->set_tensor_parallel(1);
   info.set_blocks(options_.blocks);
   info.set_max_context(options_.max_context);
+  info.set_max_sequences(options_.max_sequences);
   info.set_vocabulary(kByteVocabulary);
   info.add_eos_token_ids(kImEnd);
   info.set_handoff_address(address_);
@@ -101,7 +102,11 @@ void FakeWorker::Note(const wv1::SessionRequest& message) {
   {
     MutexLock lock(&mu_);
     if (message.has_submit()) submits_.push_back(message.submit());
-    if (message.has_cancel()) ++cancelled_[message.cancel().handle()];
+    if (message.cancel().has_output_index()) {
+      cancelled_outputs_.emplace(message.cancel().handle(), message.cancel().output_index());
+    } else if (message.has_cancel()) {
+      ++cancelled_[message.cancel().handle()];
+    }
     if (message.has_pause()) ++paused_[message.pause().handle()];
     if (message.has_resume()) ++resumed_[message.resume().handle()];
     if (message.has_ping()) ++pings_;
@@ -195,6 +200,13 @@ bool FakeWorker::AwaitCancelOrEnd(uint64_t handle) {
   });
 }
 
+bool FakeWorker::AwaitCancelOutput(uint64_t handle, uint32_t output) {
+  MutexLock lock(&mu_);
+  return AwaitUntil([this, handle, output]() ABSL_NO_THREAD_SAFETY_ANALYSIS {
+    return cancelled_outputs_.contains({handle, output});
+  });
+}
+
 bool FakeWorker::AwaitSession() {
   MutexLock lock(&mu_);
   return AwaitUntil([this]() ABSL_NO_THREAD_SAFETY_ANALYSIS { return stream_ != nullptr; });
@@ -261,6 +273,7 @@ void FakeWorker::Refuse(uint64_t handle, int code, const std::string& why) {
 void FakeWorker::Send(uint64_t handle, const FakeTokens& tokens) {
   wv1::SequenceStep step;
   step.set_handle(handle);
+  step.set_output_index(tokens.output);
   step.set_first_index(tokens.first_index);
   step.mutable_token_ids()->Add(tokens.ids.begin(), tokens.ids.end());
   for (size_t i = 0; i < tokens.logprobs.size(); ++i) {

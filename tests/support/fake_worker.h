@@ -3,8 +3,10 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/string_view.h"
@@ -15,6 +17,7 @@ namespace tandem {
 
 // Half a step message: which tokens a worker says it made. See FakeWorker::Send.
 struct FakeTokens {
+  uint32_t output = 0;
   uint32_t first_index = 0;
   std::vector<int32_t> ids;
   std::vector<float> logprobs;  // one a token, or none
@@ -37,6 +40,7 @@ class FakeWorker final : public worker::v1::WorkerService::Service {
     std::string weights_digest = "weights";
     uint32_t max_context = 4096;
     uint32_t blocks = 1024;  // of 16 tokens
+    uint32_t max_sequences = 64;
     uint32_t protocol_version = 1;
     bool heartbeats = true;  // every 20 ms
     std::string listen = "127.0.0.1:0";
@@ -57,6 +61,7 @@ class FakeWorker final : public worker::v1::WorkerService::Service {
   worker::v1::Submit NextSubmit() ABSL_LOCKS_EXCLUDED(mu_);
   // Whether the router has said so of this handle. The Await ones wait for it.
   bool AwaitCancel(uint64_t handle) { return Await(&FakeWorker::cancelled_, handle, 1); }
+  bool AwaitCancelOutput(uint64_t handle, uint32_t output) ABSL_LOCKS_EXCLUDED(mu_);
   // Also content when the session has ended, which cancels all that was in it.
   bool AwaitCancelOrEnd(uint64_t handle) ABSL_LOCKS_EXCLUDED(mu_);
   bool AwaitPause(uint64_t handle, int times = 1) {
@@ -113,7 +118,8 @@ class FakeWorker final : public worker::v1::WorkerService::Service {
   mutable Mutex mu_;
   CondVar changed_;
   std::vector<worker::v1::Submit> submits_ ABSL_GUARDED_BY(mu_);
-  Counts cancelled_, paused_, resumed_;  // guarded by mu_
+  Counts cancelled_, paused_, resumed_;  // guarded by mu_; cancelled_: all of it
+  std::set<std::pair<uint64_t, uint32_t>> cancelled_outputs_ ABSL_GUARDED_BY(mu_);
   Stream* stream_ ABSL_GUARDED_BY(mu_) = nullptr;
   grpc::ServerContext* context_ ABSL_GUARDED_BY(mu_) = nullptr;
   bool heartbeats_ ABSL_GUARDED_BY(mu_);
