@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <functional>
+
 #include "tests/support/status_matchers.h"
 #include "tests/worker/engine/harness.h"
 
@@ -291,6 +293,78 @@ TEST(EngineFork, OneOutputCanBeCancelledAndTheOthersGoOn) {
   EXPECT_EQ(heard.output(1).token_ids.size(), 5u);
   for (const uint32_t i : {0u, 2u}) {
     EXPECT_EQ(heard.output(i).token_ids, ExpectedAnswer(request, i).token_ids);
+  }
+}
+
+// 32 blocks: four outputs grow to 4 + 4 * 7 together, but another request has up to 14.
+TEST(EngineFork, AnOutputThatIsPreemptedIsComputedAgainByItself) {
+  for (const bool bypass : {false, true}) {
+    SCOPED_TRACE(bypass);
+    CleanCore h({.blocks = 32},
+                {.max_sequences = 8, .max_batch_tokens = 64, .lookahead_tokens = 1});
+    EngineRequest other = Several(1, 1, 100, 120);
+    EngineRequest request = Several(2, 4, 70, 100);
+    request.prompt_logprobs = 1;
+    other.cache_bypass = request.cache_bypass = bypass;
+    h.Submit(other);
+    h.Submit(request);
+    bool preempted = false, some_decoded = false;
+    while (h.Turn()) {
+      const EngineLoad load = h.core->load();
+      preempted = preempted || load.waiting > 0;
+      some_decoded = some_decoded || (load.waiting > 0 && load.running > 1);
+    }
+    EXPECT_TRUE(preempted && some_decoded);
+    ExpectAnswers(other, h.sink->heard[1]);
+    ExpectAnswers(request, h.sink->heard[2]);
+  }
+}
+
+// The earlier request takes back what was reserved for outputs that are not made yet.
+TEST(EngineFork, PreemptedBeforeTheyAreMadeOutputsAreMadeLater) {
+  CleanCore h({.blocks = 26}, {.max_sequences = 8, .max_batch_tokens = 32, .lookahead_tokens = 1});
+  const EngineRequest first = Several(1, 1, 15, 400), request = Several(2, 3, 340, 8);
+  h.Submit(first);
+  h.Turn();
+  h.Submit(request);
+  bool preempted = false;
+  while (h.Turn()) preempted = preempted || h.core->load().waiting > 0;
+  EXPECT_TRUE(preempted);
+  ExpectAnswers(first, h.sink->heard[1]);
+  ExpectAnswers(request, h.sink->heard[2]);
+}
+
+TEST(EngineFork, AnEndIsForThoseThatWerePreemptedToo) {
+  using End = std::function<void(CoreHarness&)>;
+  const std::vector<std::pair<std::string, End>> ends = {
+      {"cancel", [](CoreHarness& h) { h.core->Cancel(CoreHarness::kSession, 2); }},
+      {"deadline", [](CoreHarness& h) { h.clock.Advance(absl::Seconds(100)); }},
+      {"time limit", [](CoreHarness& h) { h.clock.Advance(absl::Seconds(50)); }},
+      {"session", [](CoreHarness& h) { h.core->CloseSession(CoreHarness::kSession); }},
+      {"failed step", [](CoreHarness& h) { h.model.fail_next = true; }}};
+  for (const auto& [name, end] : ends) {
+    SCOPED_TRACE(name);
+    CleanCore h({.blocks = 32},
+                {.max_sequences = 8, .max_batch_tokens = 64, .lookahead_tokens = 1});
+    EngineRequest request = Several(2, 4, 70, 100);
+    request.deadline = h.clock.Now() + absl::Seconds(100);
+    request.time_limit = absl::Seconds(50);
+    h.Submit(Several(1, 1, 100, 120));
+    h.Submit(request);
+    while (h.core->load().waiting == 0 || h.core->load().running < 3) ASSERT_TRUE(h.Turn());
+    end(h);
+    h.RunDry();
+    const Heard& heard = h.sink->heard[2];
+    if (name == "cancel" || name == "time limit") {
+      const bool cancel = name == "cancel";
+      for (uint32_t i = 0; i < 4; ++i) {
+        EXPECT_EQ(heard.output(i).finish->reason,
+                  cancel ? FinishReason::kCancelled : FinishReason::kTimeLimit);
+      }
+    } else if (name != "session") {
+      EXPECT_EQ(heard.error.code(), name == "deadline" ? absl::StatusCode::kDeadlineExceeded
+                                                       : absl::StatusCode::kInternal);
+    }
   }
 }
 

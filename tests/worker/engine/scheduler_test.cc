@@ -158,6 +158,20 @@ TEST(Scheduler, ForAPlaceOneIsDisplaced) {
   EXPECT_EQ(PlanFor(held, {first}).preempt.size(), 1u);
 }
 
+TEST(Scheduler, ARequestTakesAPlaceForEachOfItsOutputs) {
+  std::vector<ScheduleEntry> held;
+  for (uint64_t arrival = 1; arrival <= 5; ++arrival) held.push_back(Holder(arrival, 5));
+  ScheduleEntry first = Waiting(5, 1), second = Waiting(5, 1);
+  first.sequences = 3;
+  EXPECT_EQ(PlanFor(held, {first, second}).admit, 1u) << "of eight places";
+  held[0].sequences = 2;
+  EXPECT_EQ(PlanFor(held, {first, second}).admit, 0u) << "nobody is let past";
+  first.priority = 1;
+  EXPECT_EQ(PlanFor(held, {first}).preempt.size(), 1u);
+  first.sequences = 5;
+  EXPECT_EQ(PlanFor(held, {first}).preempt.size(), 3u);
+}
+
 TEST(Scheduler, PreemptsOnlyWhoStandsBehindOnRandomViews) {
   std::mt19937_64 rng(::testing::UnitTest::GetInstance()->random_seed());
   const auto key = [](const ScheduleEntry& e) {
