@@ -46,6 +46,9 @@ class AttentionTile {
   static constexpr int kWide = S::kPanelsOfRows(M);
   static constexpr bool kStream = M <= 4;  // few pairs: bound by memory
   static constexpr int kMixWide = S::kMixPanels(M);
+  // How many vectors ahead of their use keys and values are asked for. Those of a block are a few
+  // pages: too short for the processor to find out by itself in time.
+  static constexpr int kAhead = 32;
   static constexpr float kNone = -__builtin_inff();
 
   int pairs() const { return args_.rows * args_.heads; }
@@ -105,7 +108,10 @@ class AttentionTile {
     sums.Clear();
     for (int d = 0; d < args_.head_dim; ++d) {
       V key[R];
-      for (int r = 0; r < R; ++r) key[r] = S::Load(keys[r] + d * kLanes);
+      for (int r = 0; r < R; ++r) {
+        key[r] = S::Load(keys[r] + d * kLanes);
+        if constexpr (kStream) __builtin_prefetch(keys[r] + (d + kAhead) * kLanes, 0, 2);
+      }
       sums.Add(key, q + d * M, 1);
     }
     for (int r = 0; r < R; ++r) {
@@ -187,7 +193,10 @@ class AttentionTile {
       if constexpr (R == 1) {
         values[0] = S::LoadFirst(value, VectorLanes(dim));
       } else {
-        for (int r = 0; r < R; ++r) values[r] = S::Load(value + r * kLanes);
+        for (int r = 0; r < R; ++r) {
+          values[r] = S::Load(value + r * kLanes);
+          if constexpr (kStream) __builtin_prefetch(value + (r + kAhead) * kLanes, 0, 2);
+        }
       }
       sums.Add(values, scores + t, kLanes);
     }
