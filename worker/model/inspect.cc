@@ -61,6 +61,27 @@ std::string Rope(const RopeSpec& rope) {
   return theta;
 }
 
+// "BPE", "Unigram", ...: model.type in tokenizer.json.
+std::string TokenizerKind(const ModelAssets& assets) {
+  const Asset* tokenizer = assets.Find("tokenizer.json");
+  if (tokenizer == nullptr) return "";
+  const auto json = nlohmann::json::parse(tokenizer->data, nullptr, /*allow_exceptions=*/false);
+  const nlohmann::json::json_pointer kind("/model/type");
+  if (!json.is_object() || !json.contains(kind) || !json[kind].is_string()) return "unknown";
+  return json[kind].get<std::string>();
+}
+
+std::string TokenizerLine(const Inspection& seen) {
+  if (seen.tokenizer.empty()) return "tokenizer      none\n";
+  return absl::StrCat("tokenizer      ", seen.tokenizer, " of ", seen.tokenizer_size, " tokens, ",
+                      seen.chat_template ? "with" : "without", " a chat template\n");
+}
+
+std::string LicenseLine(const Inspection& seen) {
+  return absl::StrCat("license        ", seen.license.empty() ? "not stated" : seen.license,
+                      seen.license_text ? ", with its text" : "", "\n");
+}
+
 }  // namespace
 
 Inspection Inspect(const ModelFiles& files, const InspectOptions& options) {
@@ -72,6 +93,10 @@ Inspection Inspect(const ModelFiles& files, const InspectOptions& options) {
                      .attention = Attention(spec),
                      .rope = Rope(spec.rope),
                      .license = files.assets().license,
+                     .tokenizer = TokenizerKind(files.assets()),
+                     .tokenizer_size = files.assets().tokenizer_size,
+                     .chat_template = files.assets().Find("chat_template.jinja") != nullptr,
+                     .license_text = files.assets().Find("LICENSE") != nullptr,
                      .vocab = spec.vocab,
                      .max_context = spec.max_context,
                      .memory_bytes = options.memory_bytes};
@@ -102,8 +127,7 @@ std::string InspectionText(const Inspection& seen) {
       " million\n", "weights        ", Size(seen.total_weight_bytes), ": ", types, "\n",
       "KV per token   ", seen.kv_bytes_per_token, " B\n", "context        ", seen.max_context,
       " tokens: ", Size(seen.kv_bytes_per_token * seen.max_context), " of KV\n", "vocabulary     ",
-      seen.vocab, "\n", "license        ", seen.license.empty() ? "not stated" : seen.license, "\n",
-      FitLine(seen));
+      seen.vocab, "\n", TokenizerLine(seen), LicenseLine(seen), FitLine(seen));
 }
 
 std::string InspectionJson(const Inspection& seen) {
@@ -114,6 +138,10 @@ std::string InspectionJson(const Inspection& seen) {
                          {"attention", seen.attention},
                          {"rope", seen.rope},
                          {"license", seen.license},
+                         {"license_text", seen.license_text},
+                         {"tokenizer", seen.tokenizer},
+                         {"tokenizer_size", seen.tokenizer_size},
+                         {"chat_template", seen.chat_template},
                          {"parameters", seen.parameters},
                          {"weight_bytes", seen.total_weight_bytes},
                          {"weight_bytes_by_type", seen.weight_bytes},

@@ -19,9 +19,13 @@ struct Inspection {
   std::string format;  // "safetensors" or "gguf"
   std::string family;
   std::string architecture;
-  std::string attention;  // heads, biases and windows, in words
-  std::string rope;       // rotary embedding, in words
-  std::string license;    // "" where the model states none
+  std::string attention;       // heads, biases and windows, in words
+  std::string rope;            // rotary embedding, in words
+  std::string license;         // "" where the model states none
+  std::string tokenizer;       // its kind, such as BPE; "" where there is none
+  int32_t tokenizer_size = 0;  // tokens
+  bool chat_template = false;
+  bool license_text = false;  // the model has a LICENSE
   int64_t parameters = 0;
   std::map<std::string, uint64_t> weight_bytes;  // by storage type
   uint64_t total_weight_bytes = 0;

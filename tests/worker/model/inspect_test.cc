@@ -31,6 +31,8 @@ constexpr uint64_t kWeightBytes = kMatrices / 32 * 18 + kEmbedding / 32 * 34 + k
 TEST_F(InspectTest, CountsParametersBytesAndKv) {
   const Inspection seen = Inspect(*files_, {.kv_element_bytes = 2});
   EXPECT_EQ(seen.format, "gguf");
+  EXPECT_EQ(seen.tokenizer, "BPE");
+  EXPECT_EQ(seen.tokenizer_size, files_->assets().tokenizer_size);
   EXPECT_EQ(seen.parameters, kMatrices + kEmbedding + kNorms);
   EXPECT_EQ(seen.weight_bytes.at("Q4_0"), kMatrices / 32 * 18);
   EXPECT_EQ(seen.weight_bytes.at("Q8_0"), kEmbedding / 32 * 34);
@@ -54,6 +56,8 @@ TEST_F(InspectTest, JsonSaysTheSame) {
   const Inspection seen = Inspect(*files_, {.memory_bytes = 1 << 30});
   const nlohmann::json json = nlohmann::json::parse(InspectionJson(seen), nullptr, false);
   EXPECT_EQ(json["architecture"], "llama");
+  EXPECT_EQ(json["tokenizer"], "BPE");
+  EXPECT_EQ(json["chat_template"], seen.chat_template);
   EXPECT_EQ(json["parameters"], seen.parameters);
   EXPECT_EQ(json["kv_bytes_per_token"], seen.kv_bytes_per_token);
   EXPECT_EQ(json["weight_bytes_by_type"]["Q4_0"], seen.weight_bytes.at("Q4_0"));
