@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/strings/str_cat.h"
@@ -18,17 +19,48 @@ namespace tandem::cli {
 namespace {
 
 constexpr char kHelp[] =
-    "tandem models inspect PATH: what a model is, whether it can be served, what its KV costs\n"
+    "tandem models inspect PATH [FLAGS]: what a model is, whether it can be served, what its KV\n"
+    "costs; with --quant, what quantising its weights on load would do to its predictions\n"
     "tandem models list [FLAGS]: what a cluster serves\n"
-    "  tandem models inspect model.gguf\n";
+    "  tandem models inspect model.gguf\n"
+    "  tandem models inspect qwen3-0.6b --quant int8\n";
 
-int Inspect(const std::string& path) {
+struct InspectFlags {
+  bool json = false;
+  std::string quant, text, tokens, activations;
+
+  void Declare(Flags* flags) {
+    flags->Switch("json", "inspect: print one JSON object", &json);
+    flags->Text("quant", "W", "inspect: compare int8 or int4 weights with the stored ones", &quant);
+    flags->Text("text", "FILE", "inspect --quant: on this text, not on the one that is built in",
+                &text);
+    flags->Text("tokens", "N", "inspect --quant: of the text at most; default 4096", &tokens);
+    flags->Text("activations", "A",
+                "inspect --quant: float32 (the default) or int8, beside those weights",
+                &activations);
+  }
+};
+
+// Becomes a tandem-worker, which knows models.
+int Inspect(const std::string& path, const InspectFlags& flags) {
   const absl::StatusOr<std::string> worker = ProgramBeside("tandem-worker");
   if (!worker.ok()) {
     PrintError(worker.status());
     return 1;
   }
-  execl(worker->c_str(), worker->c_str(), "--inspect", path.c_str(), nullptr);
+  std::vector<std::string> command = {*worker, "--inspect", path};
+  if (flags.json) command.push_back("--json");
+  const std::pair<const char*, std::string> values[] = {{"--quant", flags.quant},
+                                                        {"--text", flags.text},
+                                                        {"--tokens", flags.tokens},
+                                                        {"--activations", flags.activations}};
+  for (const auto& [flag, value] : values) {
+    if (!value.empty()) command.insert(command.end(), {flag, value});
+  }
+  std::vector<char*> arguments;
+  for (std::string& argument : command) arguments.push_back(argument.data());
+  arguments.push_back(nullptr);
+  execv(worker->c_str(), arguments.data());
   PrintError(absl::InternalError(absl::StrCat(*worker, ": ", std::strerror(errno))));
   return 1;
 }
@@ -56,6 +88,8 @@ int RunModels(Arguments args) {
   Client::Options connection;
   bool help = false;
   Flags flags;
+  InspectFlags inspect;
+  inspect.Declare(&flags);
   DeclareEndpoint(&flags, &connection);  // for list
   flags.Switch("help", "show this", &help);
   const absl::StatusOr<std::vector<std::string>> words = flags.Parse(args);
@@ -64,7 +98,9 @@ int RunModels(Arguments args) {
     PrintAnswer(kHelp + flags.Help());
     return 0;
   }
-  if (words->size() == 2 && words->front() == "inspect") return Inspect(words->back());
+  if (words->size() == 2 && words->front() == "inspect") {
+    return Inspect(words->back(), inspect);
+  }
   if (words->size() == 1 && words->front() == "list") return List(connection);
   const std::string message =
       words->empty() || words->front() == "inspect" || words->front() == "list"

@@ -283,6 +283,28 @@ class GenerateTest(unittest.TestCase):
         said = run("models", "inspect", self.cluster.model).stdout
         self.assertIn("LlamaForCausalLM", said)
         self.assertIn("KV", said)
+        self.assertIn("with a chat template", said)
+
+    def test_a_quantisation_is_compared_with_the_stored_weights(self):
+        flags = ("models", "inspect", self.cluster.model, "--quant", "int8")
+        whole = json.loads(run(*flags, "--json", "--tokens", "100").stdout)
+        self.assertEqual(whole["architecture"], "LlamaForCausalLM")
+        compared = whole["quantization"]
+        self.assertEqual(compared["text_tokens"], 100)
+        self.assertGreater(compared["kl_mean_nats"], 0)
+        self.assertLess(compared["quantized_bytes"], compared["stored_bytes"])
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as text:
+            text.write("abcabc")
+            text.flush()
+            said = run(*flags, "--text", text.name).stdout
+        self.assertIn("6 tokens of a text of 6 bytes", said)
+        for wrong, message in ((("--quant", "int3"), "want int8, int4 or stored"),
+                               (("--quant", "stored"), "changes none"),
+                               (("--quant", "int8", "--text", "no-such-file"), "can't read"),
+                               (("--quant", "int8", "--tokens", "1"), "want 2 to"),
+                               (("--text", "x"), "are for --quant")):
+            failed = run("models", "inspect", self.cluster.model, *wrong, status=1)
+            self.assertIn(message, failed.stderr)
 
 
 if __name__ == "__main__":
