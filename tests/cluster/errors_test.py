@@ -167,8 +167,8 @@ class CapacityTest(unittest.TestCase):
                     call.cancel()
 
     def small_decode_worker(self, folder, *settings):
-        return Cluster(tiny_model.write(folder), worker=("decode:kv.blocks=1020",
-                                                         "decode:engine.max_sequences=1", *settings))
+        small = ("decode:kv.blocks=1020", "decode:engine.max_sequences=1")
+        return Cluster(tiny_model.write(folder), worker=(*small, *settings))
 
     def fill(self, cluster):
         """A stream that has the decode worker's only place."""
