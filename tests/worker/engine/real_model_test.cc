@@ -16,14 +16,14 @@ using ::testing::IsEmpty;
 
 // A core over a small random model on the fast CPU backend.
 struct RealCore {
-  RealCore(int threads, uint32_t max_batch_tokens) {
+  RealCore(int threads, uint32_t max_batch_tokens, uint32_t blocks = 256) {
     backend = *MakeCpuBackend({.threads = threads});
     const RandomModel weights(RandomModel::SmallSpec());
     decoder =
         *Decoder::Load(weights.spec(),
                        [&](absl::string_view name, int layer) { return weights.Find(name, layer); },
                        backend.get(), {.kv_blocks = 256, .max_rows = 256, .max_logit_rows = 64});
-    pool = *BlockPool::Create({.blocks = 256});
+    pool = *BlockPool::Create({.blocks = blocks});
     options.max_sequences = 16;
     options.max_batch_tokens = max_batch_tokens;
     Connect(nullptr, nullptr);
@@ -175,6 +175,40 @@ TEST(EngineOnRealModel, FourOutputsOfAPromptChangeNoBitOfTheFirst) {
       EXPECT_EQ(greedy || i == 0, want.output(i).token_ids == want.token_ids);
     }
   }
+}
+
+TEST(EngineOnRealModel, APreemptedOutputHasTheBitsOfOneThatIsNot) {
+  RealCore roomy(1, 80), tight(2, 48, /*blocks=*/40);
+  tight.options.lookahead_tokens = 1;
+  tight.Connect(nullptr, nullptr);
+  std::vector<EngineRequest> requests;
+  for (uint64_t handle = 1; handle <= 3; ++handle) {
+    requests.push_back(ToyRequest(handle, 40 + handle * 9, 100));
+    requests.back().outputs = 4;
+    requests.back().logprobs = 2;
+    roomy.Submit(requests.back());
+    tight.Submit(requests.back());
+  }
+  while (roomy.Turn()) {
+  }
+  bool all_ran = false, preempted = false;
+  while (tight.Turn()) {
+    const bool none_waits = tight.core->load().waiting == 0;
+    preempted = preempted || (all_ran && !none_waits);
+    all_ran = all_ran || none_waits;
+  }
+  EXPECT_TRUE(preempted);
+  for (const EngineRequest& request : requests) {
+    for (uint32_t i = 0; i < 4; ++i) {
+      const HeardOutput& want = roomy.sink->heard[request.handle].output(i);
+      const HeardOutput& got = tight.sink->heard[request.handle].output(i);
+      ASSERT_TRUE(got.finish.has_value());
+      EXPECT_EQ(want.token_ids, got.token_ids);
+      EXPECT_EQ(want.logprobs, got.logprobs);
+    }
+  }
+  EXPECT_EQ(tight.core->load().blocks_free, tight.pool->blocks());
+  EXPECT_THAT(tight.sink->faults, IsEmpty());
 }
 
 TEST(EngineOnRealModel, SplitEqualsUnified) {
