@@ -18,6 +18,7 @@ struct Record {
   absl::Duration first_token, last_token;
   absl::Duration ended;
   uint32_t input_tokens = 0;
+  uint32_t cached_tokens = 0;  // of input, that a cache had
   uint32_t output_wanted = 0;
   uint32_t output_tokens = 0;  // that came
   std::vector<float> gaps_s;   // between one token and the next: output_tokens - 1

@@ -38,6 +38,11 @@ std::string RequestLines(const Result& result) {
   absl::StrAppendFormat(
       &text, "throughput   %.2f requests/s, %.1f output tokens/s, %.1f tokens/s in and out\n",
       s.requests_per_s, s.output_tokens_per_s, s.tokens_per_s);
+  if (s.cached_tokens > 0) {
+    absl::StrAppendFormat(
+        &text, "prefix cache %d of %d input tokens were there already (%.1f %%)\n", s.cached_tokens,
+        s.input_tokens, 100.0 * s.cached_tokens / s.input_tokens);
+  }
   absl::StrAppendFormat(&text, "in flight    %.1f on average, %d at most\n", s.in_flight_mean,
                         s.in_flight_max);
   if (s.good && s.succeeded > 0) {
@@ -100,6 +105,7 @@ Json JsonOf(const Summary& s) {
                {"duration_s", absl::ToDoubleSeconds(s.whole)},
                {"sending_s", absl::ToDoubleSeconds(s.sending)},
                {"input_tokens", s.input_tokens},
+               {"cached_tokens", s.cached_tokens},
                {"output_tokens", s.output_tokens},
                {"requests_per_s", s.requests_per_s},
                {"output_tokens_per_s", s.output_tokens_per_s},
@@ -152,6 +158,7 @@ Json JsonOf(const Record& r) {
   static constexpr const char* kStates[] = {"not_sent", "running", "ended", "cancelled"};
   Json json = {{"state", kStates[static_cast<int>(r.state)]},
                {"input_tokens", r.input_tokens},
+               {"cached_tokens", r.cached_tokens},
                {"output_wanted", r.output_wanted},
                {"output_tokens", r.output_tokens}};
   if (r.state == Record::State::kNotSent) return json;

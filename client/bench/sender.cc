@@ -22,6 +22,7 @@ class Sender::Listener final : public GenerateListener {
     uint32_t tokens = 0;
     for (const v1::OutputDelta& output : response.outputs()) tokens += output.token_ids_size();
     record_->Add(tokens, sender_->Elapsed());
+    if (response.has_end()) record_->cached_tokens = response.end().usage().cached_tokens();
   }
   void OnEnd(const absl::Status& status) override { sender_->Ended(record_, status); }
 

@@ -56,6 +56,7 @@ void CountEnd(const Record& record, const Goals& goals, Summary* summary) {
   } else {
     ++summary->succeeded;
     summary->input_tokens += record.input_tokens;
+    summary->cached_tokens += record.cached_tokens;
     summary->output_tokens += record.output_tokens;
     if (record.output_tokens < record.output_wanted) ++summary->short_outputs;
     if (summary->good && Keeps(record, goals)) ++*summary->good;

@@ -23,13 +23,14 @@ absl::StatusOr<Goals> ParseGoals(absl::string_view text);
 
 struct Summary {
   size_t planned = 0, sent = 0, succeeded = 0, failed = 0;
-  size_t given_up = 0;                           // cancelled by us, at Ctrl-C
-  size_t short_outputs = 0;                      // succeeded with fewer tokens than were asked for
-  std::map<std::string, size_t> errors;          // failed ones by status code
-  std::map<std::string, std::string> said;       // the first message of each code
-  absl::Duration sending;                        // from the start until the last request was due
-  absl::Duration whole;                          // until the last one ended
-  uint64_t input_tokens = 0, output_tokens = 0;  // of those that succeeded
+  size_t given_up = 0;                      // cancelled by us, at Ctrl-C
+  size_t short_outputs = 0;                 // succeeded with fewer tokens than were asked for
+  std::map<std::string, size_t> errors;     // failed ones by status code
+  std::map<std::string, std::string> said;  // the first message of each code
+  absl::Duration sending;                   // from the start until the last request was due
+  absl::Duration whole;                     // until the last one ended
+  // Of those that succeeded; cached is the part of input that a prefix cache had.
+  uint64_t input_tokens = 0, cached_tokens = 0, output_tokens = 0;
   double requests_per_s = 0, output_tokens_per_s = 0, tokens_per_s = 0;  // those, over `whole`
   double in_flight_mean = 0;  // from due to ended, over `whole`
   size_t in_flight_max = 0;

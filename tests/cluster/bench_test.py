@@ -117,6 +117,13 @@ class BenchTest(unittest.TestCase):
             broken = run("bench", "--trace", trace, status=2)
             self.assertIn("trace.jsonl:4: timestamp is missing", broken.stderr)
 
+    def test_what_a_cache_had_is_counted(self):
+        said, table = self.bench("--concurrency", "1", "--requests", "5", "--input-tokens", "100",
+                                 "--shared-tokens", "64", "--output-tokens", "2", "--seed", "77")
+        self.assertEqual([r["cached_tokens"] for r in said["details"]], [0] + [64] * 4)
+        self.assertEqual(said["cached_tokens"], 4 * 64)
+        self.assertIn("256 of 500 input tokens", table)
+
     def test_errors_are_counted_by_code(self):
         said, table = self.bench("--rate", "inf", "--requests", "9", "--input-tokens", "9000",
                                  "--output-tokens", "4000", "--timeout", "0.01", status=1)

@@ -40,6 +40,9 @@ class FakeRouter final : public v1::InferenceService::Service {
       }
       writer->Write(response);
     }
+    v1::GenerateResponse end;
+    end.mutable_end()->mutable_usage()->set_cached_tokens(7);
+    writer->Write(end);
     MutexLock lock(&mu_);
     --at_once_;
     if (requests_.size() > refuse_after_) {
@@ -114,6 +117,7 @@ TEST_F(SenderTest, AnOpenLoopSendsWhetherOrNotOthersHaveEnded) {
   EXPECT_EQ(summary.succeeded, 8);
   EXPECT_EQ(summary.output_tokens, 40);
   EXPECT_EQ(summary.short_outputs, 0);
+  EXPECT_EQ(summary.cached_tokens, 8 * 7);
   EXPECT_EQ(summary.itl_ms.count, 8 * 4);
   for (const Record& record : records) {
     EXPECT_GE(record.lag(), absl::ZeroDuration());
