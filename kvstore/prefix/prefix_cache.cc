@@ -104,6 +104,16 @@ bool PrefixCache::Insert(const BlockKey* parent, const BlockKey& key, BlockId bl
   return true;
 }
 
+BlockId PrefixCache::Exchange(const BlockKey& key, BlockId block) {
+  const auto it = index_.find(key);
+  TANDEM_CHECK(it != index_.end(), "only what was inserted can be exchanged");
+  const BlockId kept = nodes_[it->second].block;
+  if (kept == block) return block;
+  Share(kept);
+  Release({&block, 1});
+  return kept;
+}
+
 void PrefixCache::Use(uint32_t node) {
   const bool was = nodes_[node].pinned();
   ++nodes_[node].users;

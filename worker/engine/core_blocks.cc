@@ -94,6 +94,10 @@ void EngineCore::PublishBlocks(Sequence& sequence) {
     const uint32_t i = sequence.cached_blocks;
     if (cache_.Insert(i > 0 ? &keys[i - 1] : nullptr, keys[i], sequence.blocks[i])) {
       ++sequence.cached_blocks;
+      // Two that were computed at once are equal. Who held the other would pin both, and could then
+      // need more than its whole need. A handoff reads the blocks that it was given.
+      if (sequence.open_handoffs > 0) continue;
+      sequence.blocks[i] = cache_.Exchange(keys[i], sequence.blocks[i]);
     } else {
       // Another's block stood for this one's last, and has been evicted: now this one's can.
       TANDEM_CHECK(std::exchange(again, false), "a chain can be inserted from its first block");

@@ -80,6 +80,24 @@ TEST(EnginePrefixCache, RunningRequestsShareTheirBeginning) {
   EXPECT_THAT(h.model.faults, IsEmpty());
 }
 
+TEST(EnginePrefixCache, WhatTwoComputeAtOnceIsKeptOnce) {
+  EngineOptions options = SmallOptions();
+  options.max_batch_tokens = 160;
+  options.lookahead_tokens = 1;
+  CoreHarness h({.blocks = 10, .max_rows = 160}, options);
+  const std::vector<int32_t> prompt = ToyRequest(1, 64, 1).prompt;
+  EngineRequest brief = WithPrompt(1, prompt, 2), all = WithPrompt(2, prompt, 96);
+  all.sampling.seed = 5;
+  h.Submit(brief);
+  h.Submit(all);  // 10 blocks, in the end
+  while (!h.sink->heard[1].finish) ASSERT_TRUE(h.Turn());
+  EXPECT_EQ(h.core->load().blocks_free, 5u) << "4 of the prompt and 1 of the answer are in use";
+  h.RunDry();
+  EXPECT_EQ(h.sink->heard[2].token_ids, ExpectedAnswer(all).token_ids);
+  EXPECT_EQ(h.core->load().blocks_free, 10u);
+  EXPECT_THAT(h.model.faults, IsEmpty());
+}
+
 TEST(EnginePrefixCache, ASaltSharesWithItsOwnKindAlone) {
   CoreHarness h;
   const std::vector<int32_t> prompt = ToyRequest(1, 50, 1).prompt;

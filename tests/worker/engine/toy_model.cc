@@ -136,7 +136,8 @@ absl::StatusOr<absl::Span<const float>> ToyModel::Forward(const Batch& batch,
                                                           LayerObserver* observer) {
   CheckBatch(batch);
   if (options_.clock != nullptr) {
-    options_.clock->Advance(options_.per_row * static_cast<int64_t>(batch.token_ids.size()));
+    options_.clock->Advance(options_.per_step +
+                            options_.per_row * static_cast<int64_t>(batch.token_ids.size()));
   }
   if (std::exchange(fail_next, false)) return absl::InternalError("the toy broke");
   for (uint32_t layer = 0; layer < kLayers; ++layer) {

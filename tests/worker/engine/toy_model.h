@@ -38,6 +38,7 @@ class ToyModel final : public Model {
     int32_t max_rows = 64;
     int32_t max_logit_rows = 64;
     absl::Duration per_row;      // virtual time that a row takes
+    absl::Duration per_step;     // and a step besides
     FakeClock* clock = nullptr;  // moved by it
   };
   static constexpr int32_t kVocab = 48;
