@@ -52,8 +52,9 @@ class PrefixCache {
   // are in the order of their chain.
   uint32_t AvailableWithout(absl::Span<const BlockId> ids) const;
 
-  // For who holds `block`, full of what `key` names and inserted: the block that stands in the cache,
-  // in its place. One user of the other goes over to it, so that nobody pins two that are equal.
+  // For who holds `block`, full of what `key` names and inserted: the block that stands in the
+  // cache, in its place. One user of the other goes over to it, so that nobody pins two that are
+  // equal.
   BlockId Exchange(const BlockKey& key, BlockId block);
 
   uint32_t available() const { return pool_->free_blocks() + evictable_; }

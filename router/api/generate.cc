@@ -80,6 +80,7 @@ wv1::Submit MakeSubmit(const Job& job, const Prompt& prompt, const iv1::Sampling
   *submit.mutable_response() = job.request.response();
   *submit.mutable_guided() = job.request.guided();
   *submit.mutable_cache() = job.request.cache();
+  submit.set_priority(job.request.priority());
   if (job.deadline != absl::InfiniteFuture()) {
     const int64_t left = absl::ToInt64Milliseconds(job.deadline - absl::Now());
     submit.set_budget_ms(static_cast<uint64_t>(std::max<int64_t>(left, 1)));

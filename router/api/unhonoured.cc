@@ -28,7 +28,6 @@ absl::Status RefuseAsked(absl::Span<const Asked> fields) {
 
 absl::Status CheckHonoured(const iv1::GenerateRequest& request) {
   const Asked fields[] = {
-      {request.priority() != 0, "priority"},
       {!request.end_user_id().empty(), "end_user_id"},
       {!request.lora_name().empty(), "lora_name"},
   };

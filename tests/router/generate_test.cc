@@ -38,9 +38,12 @@ class GenerateTest : public ::testing::Test {
 
 TEST_F(GenerateTest, StreamsEachTokenAsItComes) {
   StartUnified();
-  auto call = router_->Generate(TextRequest("Hi", 3));
+  iv1::GenerateRequest request = TextRequest("Hi", 3);
+  request.set_priority(-7);
+  auto call = router_->Generate(request);
   const wv1::Submit submit = one_->NextSubmit();
   EXPECT_EQ(submit.role(), wv1::ROLE_UNIFIED);
+  EXPECT_EQ(submit.priority(), -7);
   EXPECT_EQ(submit.attempt(), 1u);
   EXPECT_THAT(submit.prompt_ids(), ElementsAreArray(Bytes("Hi")));
   EXPECT_EQ(submit.stopping().max_tokens(), 3u);

@@ -118,7 +118,6 @@ TEST(RequestCheck, ManyWrongFieldsStillFitIntoAnError) {
 
 TEST(RequestCheck, RefusesWhatIsNotDoneYetByItsName) {
   const Case cases[] = {
-      {R"(text: "x" priority: 1)", "priority"},
       {R"(text: "x" end_user_id: "u")", "end_user_id"},
       {R"(text: "x" lora_name: "l")", "lora_name"},
       {R"(chat { messages { role: "u" content: "?" } tool_choice { mode: MODE_REQUIRED } })",

@@ -170,8 +170,9 @@ absl::Status CheckHonoured(const wv1::Submit& submit) {
     bool asked;
     const char* field;
   } fields[] = {
-      {!submit.cache_root().empty(), "cache_root"},   {submit.priority() != 0, "priority"},
-      {submit.resume_size() > 0, "resume"},           {!submit.lora_name().empty(), "lora_name"},
+      {!submit.cache_root().empty(), "cache_root"},
+      {submit.resume_size() > 0, "resume"},
+      {!submit.lora_name().empty(), "lora_name"},
       {!submit.traceparent().empty(), "traceparent"},
   };
   for (const auto& one : fields) {
@@ -253,6 +254,7 @@ absl::StatusOr<EngineRequest> CheckSubmit(const wv1::Submit& submit, const Reque
   if (submit.stopping().has_time_limit_ms()) {
     request.time_limit = absl::Milliseconds(submit.stopping().time_limit_ms());
   }
+  request.priority = submit.priority();
   request.cache_salt = submit.cache().salt();
   request.cache_bypass = submit.cache().bypass();
   if (submit.response().has_logprobs()) request.logprobs = submit.response().logprobs();

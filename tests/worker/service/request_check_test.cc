@@ -202,8 +202,9 @@ TEST(RequestCheck, WhatIsNotHonouredIsRefusedByItsPath) {
   const struct {
     std::string field, text;
   } fields[] = {
-      {"cache_root", "cache_root: \"r\""},           {"priority", "priority: 1"},
-      {"resume", "resume { token_ids: 1 }"},         {"lora_name", "lora_name: \"l\""},
+      {"cache_root", "cache_root: \"r\""},
+      {"resume", "resume { token_ids: 1 }"},
+      {"lora_name", "lora_name: \"l\""},
       {"traceparent", "traceparent: \"00-1-2-01\""},
   };
   for (const auto& one : fields) {
@@ -211,7 +212,7 @@ TEST(RequestCheck, WhatIsNotHonouredIsRefusedByItsPath) {
                                           HasSubstr(absl::StrCat(one.field, ": "))))
         << one.text;
   }
-  EXPECT_THAT(Check("priority: 1 sampling { top_p: 2 }"),
+  EXPECT_THAT(Check("lora_name: \"l\" sampling { top_p: 2 }"),
               StatusIs(absl::StatusCode::kInvalidArgument))
       << "what is wrong is told before what is missing";
 }
@@ -222,6 +223,14 @@ TEST(RequestCheck, OneOutputUnlessMoreAreAskedFor) {
     ASSERT_OK_AND_ASSIGN(const EngineRequest request, CheckSubmit(Valid(text), Limits(), kNow));
     EXPECT_EQ(request.outputs, outputs);
   }
+}
+
+TEST(RequestCheck, APriorityIsTakenOver) {
+  ASSERT_OK_AND_ASSIGN(const EngineRequest low,
+                       CheckSubmit(Valid("priority: -100"), Limits(), kNow));
+  EXPECT_EQ(low.priority, -100);
+  ASSERT_OK_AND_ASSIGN(const EngineRequest none, CheckSubmit(Valid(), Limits(), kNow));
+  EXPECT_EQ(none.priority, 0);
 }
 
 TEST(RequestCheck, ARoleThatTheWorkerDoesNotPlayIsRefused) {
