@@ -12,6 +12,7 @@
 #include "tests/support/status_matchers.h"
 #include "tests/worker/engine/fake_handoff.h"
 #include "tests/worker/engine/harness.h"
+#include "tests/worker/engine/letters.h"
 
 // Guided requests: the engine, the pool's threads, and the toy model with a vocabulary of letters.
 namespace tandem {
@@ -24,24 +25,11 @@ using ::testing::StartsWith;
 
 using Kind = GrammarSource::Kind;
 
-constexpr int32_t kEnd = 0;  // the toy's end of sequence, a special token
-constexpr absl::string_view kLetters = "abcdefghijklmnopqrstuvwxyz0123456789{}[]\":,.- _";
+constexpr int32_t kEnd = kEndId;
 static_assert(kLetters.size() + 1 == ToyModel::kVocab);
 
-std::string TokenizerJson() {
-  nlohmann::json vocab = {{"<end>", kEnd}};
-  for (size_t i = 0; i < kLetters.size(); ++i) vocab[std::string(1, kLetters[i])] = i + 1;
-  const nlohmann::json end = {
-      {"id", kEnd},      {"content", "<end>"}, {"special", true},     {"single_word", false},
-      {"lstrip", false}, {"rstrip", false},    {"normalized", false},
-  };
-  return nlohmann::json{{"added_tokens", {end}},
-                        {"model", {{"type", "WordLevel"}, {"unk_token", "_"}, {"vocab", vocab}}}}
-      .dump();
-}
-
 const std::string& Tokenizer48() {
-  static const auto* const json = new std::string(TokenizerJson());
+  static const auto* const json = new std::string(LettersTokenizerJson());
   return *json;
 }
 
