@@ -140,6 +140,7 @@ TEST_F(FailureTest, AWorkerWithoutHeartbeatsIsTakenForDeadAndIsBackWhenItSpeaksA
   one_->AnswerAll("back");
   EXPECT_TRUE(router_->Await([&] {
     clock_.Advance(absl::Milliseconds(100));  // past the pause before the next connection
+    absl::SleepFor(absl::Milliseconds(5));    // 30 s must not pass between two heartbeats
     return router_->GenerateAll(TextRequest("Hi")).text() == "back";
   }));
 }
