@@ -1,13 +1,14 @@
 // tandem-engine-bench [--weights f32|bf16|f16|int8|int4,...] [--activations f32|int8]
 //                     [--threads 1,2] [--prefill 128,512,2048] [--batch 1,4,16]
 //                     [--context 512,4096] [--runs N] [--kv-gb N]
-//                     [--set scalar|avx2|avx512|avx512vnni] [--ops] [--cpu-time]
+//                     [--set scalar|avx2|avx512|avx512vnni] [--ops] [--cpu-time] [--pin]
 //
 // Speed of a random Qwen3-0.6B-shaped model on the CPU backend: prefill of prompts, then decoding
 // of batches at contexts. Each figure stands next to its share of what this machine reads,
 // multiplies in float32 and multiplies in bytes, all measured in the same run. `--prefill 0` or
 // `--batch 0` leaves those cases out, --ops says which operation took how long. --cpu-time counts
-// the process's own time, on one thread, for a machine that is busy with other things.
+// the process's own time, on one thread, for a machine that is busy with other things; --pin gives
+// each thread a core of its own, where a busy machine might put two on one.
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
@@ -42,6 +43,7 @@ struct BenchOptions {
   InstructionSet instructions = InstructionSet::kBest;
   clockid_t clock = CLOCK_MONOTONIC;
   bool ops = false;
+  bool pin = false;
 };
 
 struct Storage {
@@ -204,6 +206,7 @@ absl::Status RunStorage(const BenchOptions& options, const Storage& storage, int
       std::min(MostTokens(options) / 16 + 1.0, options.kv_gb * 1e9 / block_bytes));
   ASSIGN_OR_RETURN(std::unique_ptr<Backend> cpu,
                    MakeCpuBackend({threads, options.instructions, options.activations}));
+  if (options.pin) PinThreads();
   TimedBackend backend(std::move(cpu), options.clock);
   const BenchModel model(storage.dtype);
   const double begin = Now(options.clock);
@@ -278,6 +281,10 @@ absl::Status Main(int argc, char** argv) {
   for (int i = 1; i < argc; ++i) {
     if (absl::string_view(argv[i]) == "--ops") {
       options.ops = true;
+      continue;
+    }
+    if (absl::string_view(argv[i]) == "--pin") {
+      options.pin = true;
       continue;
     }
     if (absl::string_view(argv[i]) == "--cpu-time") {

@@ -1,12 +1,15 @@
 #include "tests/bench/machine_peak.h"
 
 #include <immintrin.h>
+#include <sched.h>
 
 #include <algorithm>
 #include <atomic>
 #include <ctime>
+#include <filesystem>
 #include <functional>
 #include <numeric>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -67,6 +70,24 @@ __attribute__((target("avx2"), noinline)) uint64_t Read(const uint8_t* data, siz
   return static_cast<uint64_t>(_mm256_extract_epi64(sums[0], 0));
 }
 
+// Keeps a thread (0: this one) on one core, by its index among those of the process.
+void PinThread(int thread, int core) {
+  static const cpu_set_t kCores = [] {  // as they were before the first call
+    cpu_set_t cores;
+    CPU_ZERO(&cores);
+    (void)sched_getaffinity(0, sizeof(cores), &cores);
+    return cores;
+  }();
+  cpu_set_t one;
+  CPU_ZERO(&one);
+  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
+    if (!CPU_ISSET(cpu, &kCores) || core-- > 0) continue;
+    CPU_SET(cpu, &one);
+    break;
+  }
+  (void)sched_setaffinity(thread, sizeof(one), &one);
+}
+
 double ThreadSeconds() {
   timespec now;
   clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
@@ -82,6 +103,7 @@ double Rate(int threads, double amount, const std::function<void(int thread)>& w
     std::vector<std::jthread> all;
     for (int thread = 0; thread < threads; ++thread) {
       all.emplace_back([&, thread] {
+        PinThread(0, thread);
         for (int i = 0; i < kTries; ++i) {
           const double begin = ThreadSeconds();
           work(thread);
@@ -116,5 +138,14 @@ MachinePeak MeasurePeak(int threads) {
 }
 
 int AvailableThreads() { return AvailableCores(); }
+
+void PinThreads() {
+  std::vector<int> threads;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/task")) {
+    threads.push_back(std::stoi(entry.path().filename()));
+  }
+  std::sort(threads.begin(), threads.end());  // in the order in which they were made
+  for (size_t i = 0; i < threads.size(); ++i) PinThread(threads[i], static_cast<int>(i));
+}
 
 }  // namespace tandem

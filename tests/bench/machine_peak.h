@@ -13,4 +13,8 @@ MachinePeak MeasurePeak(int threads);
 
 int AvailableThreads();
 
+// Keeps each thread that this process has now on a core of its own: on a busy machine a scheduler
+// now and then puts two of them on one.
+void PinThreads();
+
 }  // namespace tandem

@@ -1,10 +1,10 @@
 // tandem-model-bench MODEL [--threads N] [--prompt N] [--decode N] [--runs N]
-//                    [--set scalar|avx2|avx512] [--cpu-time] [--ops]
+//                    [--set scalar|avx2|avx512] [--cpu-time] [--ops] [--pin]
 //
 // Speed of one model on the CPU backend, with the share of what this machine can do, measured in
 // the same run: prefill of a prompt, then decoding one sequence after it. --cpu-time counts one
 // thread's own time, for a machine that is busy with other things; --ops says which operation took
-// how long.
+// how long; --pin gives each thread a core of its own.
 #include <algorithm>
 #include <cstdio>
 #include <ctime>
@@ -37,6 +37,7 @@ struct BenchOptions {
   InstructionSet instructions = InstructionSet::kBest;
   clockid_t clock = CLOCK_MONOTONIC;  // or this process's, where other programs take the cores
   bool ops = false;
+  bool pin = false;
 };
 
 // Multiply-adds of the linear layers for one token, without and with the head, and the bytes that
@@ -180,6 +181,10 @@ absl::StatusOr<BenchOptions> ParseArguments(int argc, char** argv) {
       options.model = argv[i];
       continue;
     }
+    if (name == "--pin") {
+      options.pin = true;
+      continue;
+    }
     if (name == "--ops") {
       options.ops = true;
       continue;
@@ -213,6 +218,7 @@ absl::Status Main(int argc, char** argv) {
   ASSIGN_OR_RETURN(const std::unique_ptr<ModelFiles> files, ModelFiles::Open(options.model));
   ASSIGN_OR_RETURN(std::unique_ptr<Backend> cpu,
                    MakeCpuBackend({options.threads, options.instructions}));
+  if (options.pin) PinThreads();
   TimedBackend backend(std::move(cpu), options.clock);
   std::unique_ptr<Decoder> decoder;
   absl::Status status;
@@ -235,7 +241,7 @@ int main(int argc, char** argv) {
   if (status.ok()) return 0;
   std::fprintf(stderr,
                "%s\nusage: tandem-model-bench MODEL [--threads N] [--prompt N] [--decode N] "
-               "[--runs N] [--set scalar|avx2|avx512] [--cpu-time] [--ops]\n",
+               "[--runs N] [--set scalar|avx2|avx512] [--cpu-time] [--ops] [--pin]\n",
                std::string(status.message()).c_str());
   return 1;
 }
