@@ -65,9 +65,14 @@ absl::StatusOr<BenchLoad> FromTrace(const BenchFlags& flags) {
   BenchLoad load;
   load.plan = bench::Replayed(std::move(trace.plan), replay);
   RETURN_IF_ERROR(Annotate(bench::CheckPlan(load.plan), flags.trace));
-  load.words = absl::StrFormat(
-      "%d of %d requests of the %s trace %s at %g x its speed", load.plan.size(), whole,
-      trace.format == bench::TraceFormat::kAzure ? "Azure" : "Mooncake", flags.trace, replay.speed);
+  load.words = absl::StrFormat("%d of %d requests of the %s trace %s, ", load.plan.size(), whole,
+                               trace.format == bench::TraceFormat::kAzure ? "Azure" : "Mooncake",
+                               flags.trace);
+  if (flags.concurrency) {
+    absl::StrAppend(&load.words, *flags.concurrency, " at once");
+  } else {
+    absl::StrAppend(&load.words, "at ", replay.speed, " x its speed");
+  }
   return load;
 }
 

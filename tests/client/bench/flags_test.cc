@@ -62,6 +62,21 @@ TEST(BenchFlags, TheLoadIsWhatTheFlagsSay) {
   EXPECT_THAT(MakeLoad(Parsed({"--trace=no-such-file"})), StatusIs(absl::StatusCode::kNotFound));
 }
 
+TEST(BenchFlags, ATraceGivesItsTimesOrAClosedLoopItsRequests) {
+  const std::string path = std::filesystem::path(testing::TempDir()) / "bench_flags_trace.jsonl";
+  std::ofstream(path) << R"({"timestamp": 0, "input_length": 9, "output_length": 3})";
+  ASSERT_OK_AND_ASSIGN(const BenchLoad open,
+                       MakeLoad(Parsed({"--trace", path, "--trace-speed=2"})));
+  EXPECT_EQ(open.loop, bench::Loop::kOpen);
+  EXPECT_THAT(open.words, HasSubstr("1 of 1 requests of the Mooncake trace"));
+  EXPECT_THAT(open.words, HasSubstr("at 2 x its speed"));
+  ASSERT_OK_AND_ASSIGN(const BenchLoad closed,
+                       MakeLoad(Parsed({"--trace", path, "--concurrency=4"})));
+  EXPECT_EQ(closed.loop, bench::Loop::kClosed);
+  EXPECT_THAT(closed.words, HasSubstr("4 at once"));
+  std::filesystem::remove(path);
+}
+
 TEST(BenchFlags, AReadyFileGivesTheRouterAndTheWorkers) {
   const std::string path = std::filesystem::path(testing::TempDir()) / "bench_flags_ready.json";
   std::ofstream(path) << R"({"grpc": "r:1", "metrics": "r:2", "workers":
