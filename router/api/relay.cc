@@ -291,15 +291,24 @@ bool Relay::AllEnded() {
 
 bool Relay::CanSpare(LegKind kind) {
   if (AllEnded()) return true;
-  if (kind == LegKind::kDecode || !leg(LegKind::kDecode).reported || !start_ready_) return false;
+  if (kind == LegKind::kDecode || given_up_) return false;
+  if (!leg(LegKind::kDecode).reported || !start_ready_) return false;
   for (const Output& output : outputs_) {
     if (output.line.forwarded() == 0) return false;  // only the prefill worker knows its logprobs
   }
   return true;
 }
 
+bool Relay::PrefillKnowsWhy(const absl::Status& why) {
+  return split_ && !leg(LegKind::kPrefill).over && !leg(LegKind::kDecode).reported &&
+         absl::IsAborted(why);
+}
+
 void Relay::Settle(Calls* calls) {
-  if (!AllEnded()) return;
+  if (!AllEnded()) {
+    if (given_up_ && leg(LegKind::kPrefill).over) End(*given_up_, calls);
+    return;
+  }
   Leg& prefill = leg(LegKind::kPrefill);
   const Leg& decode = leg(LegKind::kDecode);
   // The handoff's report says how many bytes went over. It is sure to come once the decode worker
@@ -317,6 +326,8 @@ void Relay::OnLegFailed(LegKind kind, absl::Status why) {
     leg(kind).over = true;
     if (CanSpare(kind)) {
       Settle(&calls);
+    } else if (kind == LegKind::kDecode && PrefillKnowsWhy(why)) {
+      given_up_ = Annotate(why, leg(kind).address);
     } else {
       End(Annotate(why, leg(kind).address), &calls);
     }

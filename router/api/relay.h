@@ -148,6 +148,9 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   bool AllEnded() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Whether the answer can do without anything more from this leg.
   bool CanSpare(LegKind kind) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Whether this failure of the decode worker is only what one of the prefill worker looks like
+  // from there. That one reports its own, or is lost: the request ends with that.
+  bool PrefillKnowsWhy(const absl::Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Ends the request if all of it is here; else ends legs that have nothing left to do.
   void Settle(Calls* calls) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void FillEnd() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -180,6 +183,8 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   bool telling_ ABSL_GUARDED_BY(mu_) = false;
   // Since when the client has to read before anything can go on.
   std::optional<absl::Time> blocked_since_ ABSL_GUARDED_BY(mu_);
+  // The decode worker's, when the prefill worker gave the handoff up and will say why.
+  std::optional<absl::Status> given_up_ ABSL_GUARDED_BY(mu_);
   std::optional<absl::Status> end_ ABSL_GUARDED_BY(mu_);
   bool end_taken_ ABSL_GUARDED_BY(mu_) = false;
   absl::Time first_token_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();

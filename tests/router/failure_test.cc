@@ -76,6 +76,18 @@ class FailureTest : public ::testing::Test {
     return running;
   }
 
+  // The decode worker's error, heard by the router: what it says next on its session is known.
+  void FailDecode(uint64_t handle, int code, const std::string& message) {
+    decode_->SendError(handle, code, message);
+    wv1::Load load;
+    load.set_draining(true);
+    decode_->SendLoad(load);
+    ASSERT_TRUE(router_->Await([&] {
+      return router_->router()->MetricsText().find(
+                 "tandem_workers{role=\"decode\",state=\"draining\"} 1") != std::string::npos;
+    }));
+  }
+
   FakeClock clock_;  // outlives the router
   std::unique_ptr<FakeWorker> one_, prefill_, decode_;
   std::unique_ptr<RouterFixture> router_;
@@ -129,7 +141,7 @@ TEST_F(FailureTest, AWorkerWithoutHeartbeatsIsTakenForDeadAndIsBackWhenItSpeaksA
   {
     const std::jthread time([this](const std::stop_token& stop) {
       for (; !stop.stop_requested(); std::this_thread::yield())
-        clock_.Advance(absl::Milliseconds(1));
+        clock_.Advance(absl::Milliseconds(20));
     });
     const grpc::Status status = call->Rest().status;
     EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
@@ -218,6 +230,54 @@ TEST_F(FailureTest, AFailedHandoffEndsTheRequestAtTheDecodeWorkerToo) {
   EXPECT_THAT(status.error_message(), HasSubstr("no room"));
   EXPECT_TRUE(decode_->AwaitCancel(d.handle()));
   EXPECT_FALSE(prefill_->cancelled(p.handle()));  // it has ended there by itself
+}
+
+// To the decode worker every end at the prefill worker looks alike.
+constexpr char kPeerGaveUp[] = "handoff from the prefill worker: the peer gave up";
+
+TEST_F(FailureTest, ATimeLimitDuringThePromptIsOneThoughTheDecodeWorkerSaysAborted) {
+  const auto [call, d, p] = RunSplit();
+  FailDecode(d.handle(), 10, kPeerGaveUp);
+  prefill_->Send(p.handle(), {.finish = true, .reason = iv1::FINISH_REASON_TIME_LIMIT});
+  const Answer answer = call->Rest();
+  ASSERT_TRUE(answer.status.ok()) << answer.status.error_message();
+  EXPECT_EQ(answer.Joined().outputs(0).finish().reason(), iv1::FINISH_REASON_TIME_LIMIT);
+}
+
+TEST_F(FailureTest, AnErrorOfThePrefillWorkerIsToldThoughTheDecodeWorkerSaysAborted) {
+  const auto [call, d, p] = RunSplit();
+  FailDecode(d.handle(), 10, kPeerGaveUp);
+  prefill_->SendError(p.handle(), 3, "guided.choice: none is allowed");
+  const grpc::Status status = call->Rest().status;
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_THAT(status.error_message(),
+              AllOf(HasSubstr(prefill_->address()), HasSubstr("none is allowed")));
+}
+
+TEST_F(FailureTest, AHandoffThatOnlyTheDecodeWorkerSawFailEndsTheRequest) {
+  const auto [call, d, p] = RunSplit();
+  FailDecode(d.handle(), 10, kPeerGaveUp);
+  prefill_->Send(p.handle(), {.first_index = 0, .ids = Bytes("x")});
+  prefill_->SendHandoffDone(p.handle(), 1024);
+  const grpc::Status status = call->Rest().status;
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(ReasonOf(status), "HANDOFF_ABORTED");
+}
+
+TEST_F(FailureTest, APrefillWorkerThatIsLostCannotSayWhyItGaveUp) {
+  const auto [call, d, p] = RunSplit();
+  FailDecode(d.handle(), 10, kPeerGaveUp);
+  prefill_->EndSession();
+  const grpc::Status status = call->Rest().status;
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(ReasonOf(status), "WORKER_LOST");
+}
+
+TEST_F(FailureTest, AnotherErrorOfTheDecodeWorkerWaitsForNobody) {
+  const auto [call, d, p] = RunSplit();
+  decode_->SendError(d.handle(), 14, "the link broke");
+  EXPECT_EQ(call->Rest().status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_TRUE(prefill_->AwaitCancel(p.handle()));
 }
 
 TEST_F(FailureTest, AHandoffThatWasGivenUpOrArrivedDamagedIsWorthAnotherTry) {

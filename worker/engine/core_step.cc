@@ -37,7 +37,10 @@ bool EngineCore::Step() {
   for (const Work& work : plan.work)
     runs_.push_back({.sequence = held_[work.entry].get(), .rows = work.rows});
   Preempt(plan);
-  if (!runs_.empty()) RunBatch();
+  if (!runs_.empty()) {
+    Flush();  // who has ended is not told only when the batch is over
+    RunBatch();
+  }
   Sweep();
   Flush();
   return !plan.work.empty() || !plan.preempt.empty();

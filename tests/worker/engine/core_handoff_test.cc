@@ -96,6 +96,23 @@ TEST(EngineHandoff, OfTwoWorkersTheOneThatMakesTheNextTokenEndsATimeLimit) {
   pair.ExpectAllFree();
 }
 
+// Of the two reports one says what happened, and the other only that the first worker gave up.
+TEST(EngineHandoff, ATimeLimitDuringThePromptIsToldByThePrefillWorker) {
+  Pair pair;
+  EngineRequest limited = ToyRequest(1, 100, 8);
+  limited.time_limit = absl::Seconds(1);
+  pair.Submit(limited);
+  pair.Turn();
+  pair.prefill.clock.Advance(absl::Seconds(1));
+  pair.decode.clock.Advance(absl::Seconds(1));
+  pair.RunDry();
+  ASSERT_TRUE(pair.prefill.sink->heard[1].finish.has_value());
+  EXPECT_EQ(pair.prefill.sink->heard[1].finish->reason, FinishReason::kTimeLimit);
+  EXPECT_FALSE(pair.decode.sink->heard[1].finish.has_value());
+  EXPECT_THAT(pair.decode.sink->heard[1].error, StatusIs(absl::StatusCode::kAborted));
+  pair.ExpectAllFree();
+}
+
 TEST(EngineHandoff, AFirstTokenThatEndsTheOutputEndsItAtBothWithOneAnswer) {
   Pair pair;
   pair.Submit(ToyRequest(1, 20, 1));

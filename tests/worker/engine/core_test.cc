@@ -127,6 +127,24 @@ TEST(EngineCore, OneStepIsOneMessageToASession) {
   EXPECT_EQ(h.core->step_number(), 3u);
 }
 
+// A batch takes a while: whoever ended before it need not wait for it.
+TEST(EngineCore, AnEndIsToldBeforeTheBatchThatFollowsIt) {
+  CoreHarness h({.per_row = absl::Milliseconds(1)});
+  EngineRequest limited = ToyRequest(1, 3, 30);
+  limited.time_limit = absl::Seconds(1);
+  h.Submit(limited);
+  h.Submit(ToyRequest(2, 3, 30));
+  h.Turn();
+  h.clock.Advance(absl::Seconds(1));
+  const absl::Time now = h.clock.Now();
+  absl::Time told = absl::InfiniteFuture();
+  h.sink->on_step = [&] { told = std::min(told, h.clock.Now()); };
+  h.Turn();
+  ASSERT_TRUE(h.sink->heard[1].finish.has_value());
+  EXPECT_GT(h.clock.Now(), now) << "there was a batch";
+  EXPECT_EQ(told, now);
+}
+
 TEST(EngineCore, ANeedBeyondThePoolIsRefusedWithBothNumbers) {
   CoreHarness h({.blocks = 4});
   h.Submit(ToyRequest(1, 60, 5));

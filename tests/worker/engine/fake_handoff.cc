@@ -12,6 +12,7 @@ void FakeHandoff::Begin(const HandoffKey& key, const std::string& peer, uint32_t
   if (sends_.contains(NameOf(key))) faults.push_back("Begin: the key is in use");
   peers.push_back(peer);
   if (const auto it = announced_.find(NameOf(key)); it != announced_.end()) it->second();
+  given_up_.erase(NameOf(key));
   sends_[NameOf(key)] = {prompt_tokens, std::move(blocks), std::move(done), {}, {}, {}, false};
 }
 
@@ -47,7 +48,10 @@ void FakeHandoff::Finish(const HandoffKey& key, std::vector<FirstToken> first_to
 }
 
 void FakeHandoff::Abort(const HandoffKey& key) {
-  if (const auto it = sends_.find(NameOf(key)); it != sends_.end()) it->second.aborted = true;
+  if (const auto it = sends_.find(NameOf(key)); it != sends_.end()) {
+    it->second.aborted = true;
+    given_up_.insert(NameOf(key));
+  }
 }
 
 void FakeHandoff::Announce(const HandoffKey& key, absl::Time, Asked asked) {
@@ -98,7 +102,11 @@ void FakeHandoff::Deliver() {
     if (sends_[NameOf(key)].aborted) FailSend(key, absl::CancelledError("aborted"));
   }
   for (const HandoffKey& key : expecting()) {
-    if (receives_[NameOf(key)].cancelled) FailReceive(key, absl::CancelledError("cancelled"));
+    if (receives_[NameOf(key)].cancelled) {
+      FailReceive(key, absl::CancelledError("cancelled"));
+    } else if (given_up_.contains(NameOf(key))) {
+      FailReceive(key, absl::AbortedError("the peer gave up"));
+    }
   }
   for (const HandoffKey& key : sending()) {
     const auto receive = receives_.find(NameOf(key));

@@ -2,6 +2,7 @@
 #include <deque>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -14,7 +15,8 @@ namespace tandem {
 // when LayerReady says that it is there, and delivers that once the sender has finished and the
 // receiver expects it. It checks the order of calls, and that no block changed after its
 // LayerReady; `faults` lists breaches.
-// Nothing ends by itself: Deliver() does it, as the I/O threads of the real ones would.
+// Nothing ends by itself: Deliver() does it, as the I/O threads of the real ones would. A sender
+// that aborts ends its receiver too, ABORTED, whether that expects it already or only later.
 class FakeHandoff final : public HandoffSender, public HandoffReceiver {
  public:
   FakeHandoff(BlockMemory* from, BlockMemory* to) : from_(from), to_(to) {}
@@ -74,6 +76,7 @@ class FakeHandoff final : public HandoffSender, public HandoffReceiver {
   std::map<Name, Send> sends_;
   std::map<Name, Asked> announced_;
   std::map<Name, Receive> receives_;
+  std::set<Name> given_up_;  // by their senders
 };
 
 }  // namespace tandem

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "tests/support/status_matchers.h"
 #include "tests/worker/engine/harness.h"
 
 // The fake must catch what it is there to catch.
@@ -65,6 +66,26 @@ TEST_F(FakeHandoffTest, NamesABlockThatWasWrittenAfterItsLayerReady) {
   FinishAndDeliver();
   EXPECT_THAT(fake_.faults, ElementsAre("LayerReady too early: layer 1, block 1"));
   EXPECT_EQ(to_.kv()->Slice(1, BlockId{6})[0], 1) << "a real one would have sent the old bytes";
+}
+
+TEST_F(FakeHandoffTest, ASenderThatGivesUpEndsItsReceiverEvenOneThatIsNotThereYet) {
+  absl::Status early, late;
+  const auto expect = [this](absl::Status* heard) {
+    fake_.Announce(key_, absl::InfiniteFuture(), [] {});
+    fake_.Expect(key_, kTokens, {BlockId{5}, BlockId{6}}, 0, absl::InfiniteFuture(),
+                 [heard](const auto& received) { *heard = received.status(); });
+  };
+  for (absl::Status* heard : {&early, &late}) {
+    fake_.Begin(key_, "peer", kTokens, {BlockId{1}, BlockId{2}}, absl::InfiniteFuture(),
+                [](const absl::StatusOr<HandoffSent>&) {});
+    if (heard == &early) expect(heard);
+    fake_.Abort(key_);
+    fake_.Deliver();
+    if (heard == &late) expect(heard);
+    fake_.Deliver();
+    EXPECT_THAT(*heard, StatusIs(absl::StatusCode::kAborted));
+  }
+  EXPECT_EQ(fake_.open(), 0u);
 }
 
 // Between an engine and the fake: says of each chunk that one block more is there.

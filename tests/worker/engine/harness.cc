@@ -29,6 +29,7 @@ void RecordingSink::OnRefused(uint64_t handle, const absl::Status& status) {
 
 void RecordingSink::OnStep(StepOutput output) {
   ++steps;
+  on_step();
   if (output.sequences.empty()) faults.push_back("an empty step");
   for (const SequenceOutput& sequence : output.sequences) Take(sequence);
 }

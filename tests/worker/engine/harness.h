@@ -1,4 +1,5 @@
 #pragma once
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -52,6 +53,7 @@ class RecordingSink final : public StepSink {
   std::map<uint64_t, Heard> heard;
   std::vector<std::string> faults;
   int steps = 0;
+  std::function<void()> on_step = [] {};
 
  private:
   void Take(const SequenceOutput& output);
