@@ -41,20 +41,20 @@ void Violations::Bytes(absl::string_view field, size_t bytes, size_t min, size_t
   Add(std::string(field), absl::StrCat("it has ", bytes, " bytes, want ", min, " to ", max));
 }
 
-void Violations::Count(absl::string_view field, size_t entries, size_t max) {
-  if (entries <= max) return;
+bool Violations::Count(absl::string_view field, size_t entries, size_t max) {
+  if (entries <= max) return true;
   Add(std::string(field), absl::StrCat("it has ", entries, " entries, at most ", max));
+  return false;
 }
 
 absl::Status Violations::ToStatus() const {
-  constexpr size_t kMost = 16;  // told in one error
   if (found_.empty()) return absl::OkStatus();
   const auto& [field, why] = found_.front();
   const std::string more =
-      found_.size() > 1 ? absl::StrCat(" (and ", found_.size() - 1, " more wrong fields)") : "";
+      count_ > 1 ? absl::StrCat(" (and ", count_ - 1, " more wrong fields)") : "";
   absl::Status status = absl::InvalidArgumentError(absl::StrCat(field, ": ", why, more));
-  for (size_t i = 0; i < std::min(found_.size(), kMost); ++i) {
-    status = WithFieldViolation(std::move(status), found_[i].first, found_[i].second);
+  for (const auto& [wrong, reason] : found_) {
+    status = WithFieldViolation(std::move(status), wrong, reason);
   }
   return status;
 }

@@ -15,7 +15,7 @@ namespace tandem {
 class Violations {
  public:
   void Add(std::string field, std::string why) {
-    found_.emplace_back(std::move(field), std::move(why));
+    if (++count_ <= kMost) found_.emplace_back(std::move(field), std::move(why));
   }
   void Check(bool ok, absl::string_view field, absl::string_view why) {
     if (!ok) Add(std::string(field), std::string(why));
@@ -23,13 +23,17 @@ class Violations {
   // NaN is in no range.
   void Range(absl::string_view field, double value, const ValueRange& range);
   void Bytes(absl::string_view field, size_t bytes, size_t min, size_t max);
-  void Count(absl::string_view field, size_t entries, size_t max);
+  // False when there are too many: then nobody should look at each of them.
+  bool Count(absl::string_view field, size_t entries, size_t max);
 
-  // OK when nothing was added, else InvalidArgument with a BadRequest that has the first 16.
+  // OK when nothing was added, else InvalidArgument with a BadRequest that has the first kMost.
   absl::Status ToStatus() const;
 
  private:
+  static constexpr size_t kMost = 16;  // told in one error
+
   std::vector<std::pair<std::string, std::string>> found_;  // field, why
+  size_t count_ = 0;                                        // of all that were added
 };
 
 }  // namespace tandem

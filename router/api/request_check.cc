@@ -74,9 +74,10 @@ void CheckSampling(const iv1::SamplingParams& s, Violations* v) {
     v->Range("sampling.repetition_penalty", s.repetition_penalty(), limits::kRepetitionPenalty);
   }
   if (s.has_n()) v->Range("sampling.n", s.n(), limits::kN);
-  v->Count("sampling.logit_bias", s.logit_bias_size(), limits::kTokenIdEntries);
-  for (const auto& [id, bias] : s.logit_bias()) {
-    v->Range(absl::StrCat("sampling.logit_bias[", id, "]"), bias, limits::kLogitBias);
+  if (v->Count("sampling.logit_bias", s.logit_bias_size(), limits::kTokenIdEntries)) {
+    for (const auto& [id, bias] : s.logit_bias()) {
+      v->Range(absl::StrCat("sampling.logit_bias[", id, "]"), bias, limits::kLogitBias);
+    }
   }
   v->Count("sampling.allowed_token_ids", s.allowed_token_ids_size(), limits::kTokenIdEntries);
 }

@@ -101,6 +101,11 @@ TEST(RequestCheck, RefusesWhatAWorkerWouldRefuse) {
   }
 }
 
+TEST(RequestCheck, AFloodOfEntriesIsOneWrongField) {
+  const absl::Status status = CheckRequest(Parse(absl::StrCat(R"(text: "x" )", FloodOfBiases())));
+  EXPECT_THAT(WrongFields(status), ElementsAre("sampling.logit_bias"));
+}
+
 TEST(RequestCheck, NamesEveryWrongFieldAtOnce) {
   const absl::Status status = CheckRequest(
       Parse(R"(text: "" sampling { temperature: -1 top_p: 2 } stopping { max_tokens: 0 })"));

@@ -1,4 +1,7 @@
 #pragma once
+#include <string>
+
+#include "absl/strings/str_cat.h"
 
 namespace tandem {
 
@@ -39,5 +42,15 @@ inline constexpr WrongRequest kWrongRequests[] = {
     {"priority: 101", "priority"},
     {"priority: -101", "priority"},
 };
+
+// More entries than there may be, each of them wrong too. Millions fit into a message, so that
+// nobody may look at each: the one field that has to be named is sampling.logit_bias.
+inline std::string FloodOfBiases() {
+  std::string text = "sampling {";
+  for (int id = 0; id < 2000; ++id) {
+    absl::StrAppend(&text, " logit_bias { key: ", -1 - id, " value: 1000 }");
+  }
+  return text + " }";
+}
 
 }  // namespace tandem

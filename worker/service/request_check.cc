@@ -44,6 +44,16 @@ void CheckIds(const std::string& field, absl::Span<const int32_t> ids, uint32_t 
          absl::StrCat("token id ", *wrong, " is outside the vocabulary of ", vocabulary));
 }
 
+void CheckLogitBias(const iv1::SamplingParams& s, uint32_t vocabulary, Violations* v) {
+  if (!v->Count("sampling.logit_bias", s.logit_bias_size(), limit::kTokenIdEntries)) return;
+  for (const auto& [id, bias] : s.logit_bias()) {
+    const std::string field = absl::StrCat("sampling.logit_bias[", id, "]");
+    v->Range(field, bias, limit::kLogitBias);
+    if (IsToken(id, vocabulary)) continue;
+    v->Add(field, absl::StrCat("token id ", id, " is outside the vocabulary of ", vocabulary));
+  }
+}
+
 void CheckSampling(const iv1::SamplingParams& s, const RequestLimits& limits, Violations* v) {
   if (s.has_temperature()) v->Range("sampling.temperature", s.temperature(), limit::kTemperature);
   if (s.has_top_p()) v->Range("sampling.top_p", s.top_p(), limit::kTopP);
@@ -54,17 +64,10 @@ void CheckSampling(const iv1::SamplingParams& s, const RequestLimits& limits, Vi
     v->Range("sampling.repetition_penalty", s.repetition_penalty(), limit::kRepetitionPenalty);
   }
   if (s.has_n()) v->Range("sampling.n", s.n(), limit::kN);
-  v->Count("sampling.logit_bias", s.logit_bias_size(), limit::kTokenIdEntries);
-  for (const auto& [id, bias] : s.logit_bias()) {
-    const std::string field = absl::StrCat("sampling.logit_bias[", id, "]");
-    v->Range(field, bias, limit::kLogitBias);
-    if (!IsToken(id, limits.vocabulary)) {
-      v->Add(field,
-             absl::StrCat("token id ", id, " is outside the vocabulary of ", limits.vocabulary));
-    }
+  CheckLogitBias(s, limits.vocabulary, v);
+  if (v->Count("sampling.allowed_token_ids", s.allowed_token_ids_size(), limit::kTokenIdEntries)) {
+    CheckIds("sampling.allowed_token_ids", s.allowed_token_ids(), limits.vocabulary, v);
   }
-  v->Count("sampling.allowed_token_ids", s.allowed_token_ids_size(), limit::kTokenIdEntries);
-  CheckIds("sampling.allowed_token_ids", s.allowed_token_ids(), limits.vocabulary, v);
 }
 
 void CheckStopping(const iv1::StoppingParams& s, const RequestLimits& limits, Violations* v) {
@@ -76,8 +79,9 @@ void CheckStopping(const iv1::StoppingParams& s, const RequestLimits& limits, Vi
   for (int i = 0; i < std::min<int>(s.stop_size(), limit::kStops); ++i) {
     v->Bytes(absl::StrCat("stopping.stop[", i, "]"), s.stop(i).size(), 1, limit::kStopBytes);
   }
-  v->Count("stopping.stop_token_ids", s.stop_token_ids_size(), limit::kStopTokenIds);
-  CheckIds("stopping.stop_token_ids", s.stop_token_ids(), limits.vocabulary, v);
+  if (v->Count("stopping.stop_token_ids", s.stop_token_ids_size(), limit::kStopTokenIds)) {
+    CheckIds("stopping.stop_token_ids", s.stop_token_ids(), limits.vocabulary, v);
+  }
   if (s.has_time_limit_ms()) {
     v->Range("stopping.time_limit_ms", s.time_limit_ms(), limit::kTimeLimitMs);
   }

@@ -112,6 +112,13 @@ TEST(RequestCheck, RefusesWhatTheRouterWouldRefuse) {
   }
 }
 
+TEST(RequestCheck, AFloodOfEntriesIsOneWrongField) {
+  const auto details = DetailOf<google::rpc::BadRequest>(Check(FloodOfBiases()));
+  ASSERT_TRUE(details.has_value());
+  ASSERT_EQ(details->field_violations_size(), 1);
+  EXPECT_EQ(details->field_violations(0).field(), "sampling.logit_bias");
+}
+
 TEST(RequestCheck, EachRangeHasBothEnds) {
   for (const std::string good :
        {"sampling { temperature: 100 }", "sampling { top_p: 1 }", "sampling { min_p: 1 }",
