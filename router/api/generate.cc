@@ -77,6 +77,9 @@ wv1::Submit MakeSubmit(const Job& job, const Prompt& prompt, const iv1::Sampling
   *submit.mutable_sampling() = sampling;
   *submit.mutable_stopping() = job.request.stopping();
   submit.mutable_stopping()->set_max_tokens(prompt.max_tokens);
+  if (submit.stopping().min_tokens() > prompt.max_tokens) {  // the context has room for no more
+    submit.mutable_stopping()->set_min_tokens(prompt.max_tokens);
+  }
   *submit.mutable_response() = job.request.response();
   *submit.mutable_guided() = job.request.guided();
   *submit.mutable_cache() = job.request.cache();
@@ -120,7 +123,8 @@ uint32_t MaxTokens(const Job& job, const Prompt& prompt) {
     room = std::max(room, Capacity(*facts, tokens, outputs));
   }
   if (room <= tokens) return prompt.max_tokens;  // refused by placement, with numbers
-  return static_cast<uint32_t>(std::min<uint64_t>(prompt.max_tokens, room - tokens));
+  const uint64_t most = std::max<uint64_t>(room - tokens, job.request.stopping().min_tokens());
+  return static_cast<uint32_t>(std::min<uint64_t>(prompt.max_tokens, most));
 }
 
 absl::Status Prepare(const Job& job) {

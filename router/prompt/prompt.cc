@@ -93,13 +93,16 @@ std::string InputField(const iv1::GenerateRequest& request) {
   return request.has_text() ? "text" : "token_ids";
 }
 
-// As asked, else the default, which must not be what makes a request too large for its worker.
+// As asked, else the default, which must not be what makes a request too large for its worker, and
+// leaves room for what the output must have at least.
 uint32_t MaxTokens(const iv1::GenerateRequest& request, const PromptLimits& limits,
                    size_t prompt_tokens) {
   if (request.stopping().has_max_tokens()) return request.stopping().max_tokens();
-  const uint32_t usual = limits.default_max_tokens == 0 ? UINT32_MAX : limits.default_max_tokens;
-  if (prompt_tokens >= limits.worker_tokens) return usual;  // refused by placement, with numbers
-  return static_cast<uint32_t>(std::min<uint64_t>(usual, limits.worker_tokens - prompt_tokens));
+  uint64_t usual = limits.default_max_tokens == 0 ? UINT32_MAX : limits.default_max_tokens;
+  if (prompt_tokens < limits.worker_tokens) {  // else refused by placement, with numbers
+    usual = std::min(usual, limits.worker_tokens - prompt_tokens);
+  }
+  return std::max(static_cast<uint32_t>(usual), request.stopping().min_tokens());
 }
 
 }  // namespace
@@ -148,6 +151,9 @@ iv1::SamplingParams ResolveSampling(const iv1::SamplingParams& asked,
   if (!out.has_top_p()) out.set_top_p(defaults.top_p.value_or(1.0f));
   if (!out.has_top_k()) out.set_top_k(defaults.top_k.value_or(0));
   if (!out.has_min_p()) out.set_min_p(defaults.min_p.value_or(0.0f));
+  if (!out.has_repetition_penalty()) {
+    out.set_repetition_penalty(defaults.repetition_penalty.value_or(1.0f));
+  }
   if (!out.has_seed()) out.set_seed(seed);
   return out;
 }

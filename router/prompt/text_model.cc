@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "base/log.h"
 #include "base/status.h"
 #include "nlohmann/json.hpp"
 
@@ -43,15 +42,12 @@ absl::StatusOr<GenerationDefaults> ReadDefaults(const std::string& text) {
   ASSIGN_OR_RETURN(const auto top_p, ReadNumber(json, "top_p", 0, 1));
   ASSIGN_OR_RETURN(const auto top_k, ReadNumber(json, "top_k", 0, 1e9));
   ASSIGN_OR_RETURN(const auto min_p, ReadNumber(json, "min_p", 0, 1));
-  ASSIGN_OR_RETURN(const auto repetition, ReadNumber(json, "repetition_penalty", 0, 1e3));
+  ASSIGN_OR_RETURN(const auto repetition, ReadNumber(json, "repetition_penalty", 0, 10));
   if (temperature) out.temperature = static_cast<float>(*temperature);
   if (top_p && *top_p > 0) out.top_p = static_cast<float>(*top_p);
   if (top_k) out.top_k = static_cast<uint32_t>(*top_k);
   if (min_p) out.min_p = static_cast<float>(*min_p);
-  if (repetition && *repetition != 1.0) {
-    LogWarning("generation_config.json asks for a repetition penalty, which is not applied",
-               {{"repetition_penalty", *repetition}});
-  }
+  if (repetition && *repetition > 0) out.repetition_penalty = static_cast<float>(*repetition);
   return out;
 }
 

@@ -17,6 +17,7 @@ struct GenerationDefaults {
   std::optional<float> top_p;
   std::optional<uint32_t> top_k;
   std::optional<float> min_p;
+  std::optional<float> repetition_penalty;
 };
 
 // All that turns requests for one model into tokens, and tokens into text. Immutable, shared.

@@ -58,6 +58,12 @@ TEST(Prompt, MaxTokensIsAsAskedOrTheDefaultAndFitsTheContext) {
   EXPECT_EQ(Make(Parse(R"(text: "abc")"), open)->max_tokens, 97u);
 }
 
+TEST(Prompt, TheDefaultLeavesRoomForTheLeastTokens) {
+  EXPECT_EQ(Make(Parse(R"(text: "abc" stopping { min_tokens: 60 })"))->max_tokens, 60u);
+  EXPECT_EQ(Make(Parse(R"(text: "abc" stopping { min_tokens: 40 })"))->max_tokens, 50u);
+  EXPECT_EQ(Make(Parse(R"(text: "abc" stopping { min_tokens: 1000 })"))->max_tokens, 97u);
+}
+
 TEST(Prompt, TheDefaultFitsTheLargestWorkerAndWhatWasAskedForStands) {
   PromptLimits limits = kLimits;
   limits.worker_tokens = 32;
@@ -131,22 +137,30 @@ TEST(Prompt, AllThatAChatHoldsCountsTowardsItsLimit) {
 TEST(Prompt, SamplingTakesTheRequestThenTheModelThenTheDefault) {
   iv1::SamplingParams asked;
   asked.set_temperature(0);
-  const iv1::SamplingParams got = ResolveSampling(asked, {.temperature = 0.6f, .top_p = 0.9f}, 17);
+  const GenerationDefaults defaults = {
+      .temperature = 0.6f, .top_p = 0.9f, .repetition_penalty = 1.1f};
+  const iv1::SamplingParams got = ResolveSampling(asked, defaults, 17);
   EXPECT_EQ(got.temperature(), 0.0f);
   EXPECT_EQ(got.top_p(), 0.9f);
   EXPECT_EQ(got.top_k(), 0u);
   EXPECT_TRUE(got.has_min_p());
   EXPECT_EQ(got.seed(), 17u);
+  EXPECT_EQ(got.repetition_penalty(), 1.1f);
+  asked.set_repetition_penalty(1.0f);
+  EXPECT_EQ(ResolveSampling(asked, defaults, 17).repetition_penalty(), 1.0f);
+  EXPECT_EQ(ResolveSampling({}, {}, 17).repetition_penalty(), 1.0f);
 }
 
 TEST(TextModel, ReadsGenerationDefaults) {
   ModelFiles files = ByteFiles();
-  files["generation_config.json"] = File(R"({"temperature": 0.6, "top_k": 20, "top_p": null})");
+  files["generation_config.json"] =
+      File(R"({"temperature": 0.6, "top_k": 20, "top_p": null, "repetition_penalty": 1.1})");
   const auto model = LoadTextModel(files, kByteVocabulary);
   ASSERT_THAT(model, IsOk());
   EXPECT_EQ((*model)->defaults.temperature, 0.6f);
   EXPECT_EQ((*model)->defaults.top_k, 20u);
   EXPECT_EQ((*model)->defaults.top_p, std::nullopt);
+  EXPECT_EQ((*model)->defaults.repetition_penalty, 1.1f);
 }
 
 TEST(TextModel, NamesTheFileThatIsWrong) {
@@ -158,6 +172,7 @@ TEST(TextModel, NamesTheFileThatIsWrong) {
                         {"chat_template.jinja", "{% if %}"},
                         {"generation_config.json", R"({"temperature": "hot"})"},
                         {"generation_config.json", "[]"},
+                        {"generation_config.json", R"({"repetition_penalty": 11})"},
                         {"special_tokens.json", R"({"bos_token": 5})"}};
   for (const Case& one : cases) {
     SCOPED_TRACE(one.text);
