@@ -179,6 +179,7 @@ void EngineCore::OnGuide(uint64_t id, const absl::Status& compiled) {
                                   [id](const auto& sequence) { return sequence->id() == id; });
   if (found == waiting_.end()) return;  // it has ended
   (*found)->compiling = false;
+  (*found)->ready_since = std::max((*found)->ready_since, parts_.clock->Now());
   if (compiled.ok()) return;
   EndWithError(**found, compiled);
   Sweep();

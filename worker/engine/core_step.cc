@@ -8,6 +8,30 @@
 #include "worker/engine/core.h"
 
 namespace tandem {
+namespace {
+
+// A token that the model and the grammar allow was there, until these fields of the request, those
+// of them that are set, were applied.
+absl::Status NothingToDraw(const Sequence& sequence, const absl::Status& why) {
+  const bool listed = !sequence.request().sampling.allowed_ids.empty();
+  const bool no_end_yet = sequence.produced() < sequence.request().min_tokens;
+  constexpr absl::string_view kNothing = "no token is left that the grammar allows";
+  if (listed && no_end_yet) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "sampling.allowed_token_ids: with stopping.min_tokens, which forbids stop ids, ",
+        kNothing));
+  }
+  if (listed) {
+    return absl::InvalidArgumentError(absl::StrCat("sampling.allowed_token_ids: ", kNothing));
+  }
+  if (no_end_yet) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("stopping.min_tokens: it forbids to end, and ", kNothing));
+  }
+  return why;
+}
+
+}  // namespace
 
 // Tells the senders, between the layers of a batch, how much KV is ready.
 class EngineCore::LayerRelay final : public LayerObserver {
@@ -55,6 +79,11 @@ absl::Status EngineCore::ExpiryOf(const Sequence& waiting, absl::Time now) const
   }
   if (waiting.preempted) return absl::OkStatus();
   if (now - waiting.ready_since < options_.queue_timeout) return absl::OkStatus();
+  if (waiting.compiling) {
+    return absl::UnavailableError(absl::StrCat("its grammar was not compiled within ",
+                                               absl::FormatDuration(options_.queue_timeout),
+                                               ": others were before it"));
+  }
   const uint32_t held = HeldSequences();
   const bool all_run = held + SequencesNeeded(waiting.request()) > limits_.max_sequences;
   return absl::UnavailableError(
@@ -244,8 +273,7 @@ absl::StatusOr<int32_t> EngineCore::Draw(Sequence& sequence, absl::Span<const fl
   absl::StatusOr<int32_t> token =
       sampler_.Sample(adjusted, spec, sequence.output_index(), sequence.produced(), allowed);
   if (token.ok() || allowed.empty() || adjusted.data() == row.data()) return token;
-  return absl::InvalidArgumentError(
-      "sampling.allowed_token_ids and stopping.min_tokens leave no token that the grammar allows");
+  return NothingToDraw(sequence, token.status());
 }
 
 absl::StatusOr<bool> EngineCore::SentenceOver(Sequence& sequence, int32_t token) {

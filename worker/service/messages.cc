@@ -43,13 +43,19 @@ bool RetryIsSafe(absl::StatusCode code) {
          code == absl::StatusCode::kAborted || code == absl::StatusCode::kDataLoss;
 }
 
+bool IsField(absl::string_view text) {
+  if (absl::StrContains(text, ' ')) return false;
+  for (const absl::string_view message : {"guided.", "sampling.", "stopping."}) {
+    if (absl::StartsWith(text, message)) return true;
+  }
+  return false;
+}
+
 // The engine knows no protobuf: a field that is wrong stands at the beginning of its message.
 absl::Status WithField(const absl::Status& status) {
   const std::pair<std::string, std::string> told =
       absl::StrSplit(status.message(), absl::MaxSplits(": ", 1));
-  const bool field =
-      absl::StartsWith(told.first, "guided.") || absl::StartsWith(told.first, "sampling.");
-  const bool named = field && !told.second.empty();
+  const bool named = IsField(told.first) && !told.second.empty();
   if (!absl::IsInvalidArgument(status) || !named) return status;
   return WithFieldViolation(status, told.first, told.second);
 }

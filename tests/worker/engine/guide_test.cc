@@ -227,6 +227,47 @@ TEST_F(GuideTest, AGrammarThatTheVocabularyCannotSpellEndsTheRequest) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("would stop the output")));
 }
 
+// Of the fields that leave nothing only those are named that the request has.
+TEST_F(GuideTest, AFieldThatLeavesNoTokenIsNamed) {
+  GuidedCore core(&inline_);
+  EngineRequest request = Guided(1, {Kind::kChoice, "", {"a"}});
+  request.sampling.allowed_ids = {2};  // b
+  EXPECT_THAT(core.Answer(request).error,
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       "sampling.allowed_token_ids: no token is left that the grammar allows"));
+  request.handle = 2;
+  request.min_tokens = 3;
+  EXPECT_THAT(core.Answer(request).error, StatusIs(absl::StatusCode::kInvalidArgument,
+                                                   AllOf(StartsWith("sampling.allowed_token_ids: "),
+                                                         HasSubstr("with stopping.min_tokens"))));
+  request.handle = 3;
+  request.sampling.allowed_ids.clear();
+  EXPECT_THAT(core.Answer(request).error, IsOk()) << "a sentence that can only end may";
+}
+
+TEST_F(GuideTest, AGrammarThatIsNotCompiledInTimeSaysSoAndTheTimeForBlocksComesAfter) {
+  GuidedCore core(&inline_, SmallOptions(), 16);
+  CoreHarness& h = core.harness;
+  h.Submit(ToyRequest(1, 16, 240));  // takes all blocks
+  h.Turn();
+  h.Submit(Guided(2, {Kind::kRegex, "a+", {}}, 30));  // compiled, but the core has not heard it
+  h.clock.Advance(h.options.queue_timeout - absl::Seconds(1));
+  h.core->Step();
+  EXPECT_THAT(h.sink->heard[2].error, IsOk());
+  h.Turn();  // now it has
+  h.clock.Advance(h.options.queue_timeout - absl::Seconds(1));
+  h.Turn();
+  EXPECT_THAT(h.sink->heard[2].error, IsOk()) << "its time for blocks has just begun";
+  h.Submit(Guided(3, {Kind::kRegex, "a+", {}}, 30));
+  h.clock.Advance(h.options.queue_timeout);
+  h.core->Step();
+  EXPECT_THAT(h.sink->heard[2].error,
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("too few KV blocks")));
+  EXPECT_THAT(h.sink->heard[3].error,
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("its grammar was not compiled")));
+  h.RunDry();
+}
+
 TEST_F(GuideTest, AModelWithoutAUsableTokenizerRefuses) {
   GuidedCore none(nullptr);
   EXPECT_THAT(none.Answer(Guided(1, {Kind::kRegex, "a", {}})).refusal,

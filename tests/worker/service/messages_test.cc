@@ -29,9 +29,19 @@ TEST(Messages, TooManyOutputsNameTheirField) {
   EXPECT_EQ(detail->field_violations(0).field(), "sampling.n");
 }
 
+TEST(Messages, SoDoesAnyFieldThatStandsAtTheBeginning) {
+  for (const std::string field : {"sampling.allowed_token_ids", "stopping.min_tokens"}) {
+    const auto detail = DetailOf<BadRequest>(
+        FromRpcStatus(ToWire(absl::InvalidArgumentError(field + ": no token is left"))));
+    ASSERT_TRUE(detail.has_value());
+    EXPECT_EQ(detail->field_violations(0).field(), field);
+  }
+}
+
 TEST(Messages, OtherErrorsNameNoField) {
   for (const absl::Status& status :
        {absl::InvalidArgumentError("prompt: too long"), absl::InvalidArgumentError("guided."),
+        absl::InvalidArgumentError("sampling.top_k was strange: it was"),
         absl::FailedPreconditionError("guided.regex: no tokenizer")}) {
     EXPECT_FALSE(DetailOf<BadRequest>(FromRpcStatus(ToWire(status))).has_value()) << status;
   }
