@@ -43,6 +43,9 @@ Relay::Plan MakePlan(const Job& job, const Prompt& prompt, const iv1::SamplingPa
     plan.start.mutable_prompt_token_ids()->Add(prompt.ids.begin(), prompt.ids.end());
   }
   plan.max_tokens = prompt.max_tokens;
+  if (job.request.stopping().has_time_limit_ms()) {
+    plan.time_limit = absl::Milliseconds(job.request.stopping().time_limit_ms());
+  }
   plan.want_logprobs = response.has_logprobs();
   plan.want_prompt_logprobs = response.has_prompt_logprobs();
   plan.send_token_ids = response.token_ids();
@@ -79,6 +82,12 @@ wv1::Submit MakeSubmit(const Job& job, const Prompt& prompt, const iv1::Sampling
   submit.mutable_stopping()->set_max_tokens(prompt.max_tokens);
   if (submit.stopping().min_tokens() > prompt.max_tokens) {  // the context has room for no more
     submit.mutable_stopping()->set_min_tokens(prompt.max_tokens);
+  }
+  if (submit.stopping().has_time_limit_ms()) {  // of which some has passed
+    const absl::Duration left = absl::Milliseconds(submit.stopping().time_limit_ms()) -
+                                (job.api.clock->Now() - job.relay->arrival());
+    const int64_t left_ms = std::max<int64_t>(absl::ToInt64Milliseconds(left), 1);
+    submit.mutable_stopping()->set_time_limit_ms(static_cast<uint32_t>(left_ms));
   }
   *submit.mutable_response() = job.request.response();
   *submit.mutable_guided() = job.request.guided();

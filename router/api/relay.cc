@@ -68,6 +68,7 @@ bool Relay::Begin(Plan plan, std::vector<Deltas> deltas) {
   start_ready_ = !plan.want_prompt_logprobs;
   model_ = plan.start.model();
   prompt_tokens_ = plan.start.prompt_tokens();
+  limit_at_ = arrival_ + plan.time_limit;
   plan_ = std::move(plan);
   return true;
 }
@@ -251,6 +252,8 @@ absl::Status Relay::EndOutput(uint32_t index) {
     finish->set_reason(iv1::FINISH_REASON_STOP);
     finish->set_stop(*stop);
     stopped_ = true;
+  } else if (!output.line.ended()) {
+    finish->set_reason(iv1::FINISH_REASON_TIME_LIMIT);
   } else {
     finish->set_reason(output.line.finish().reason());
     if (output.line.finish().has_stop_token_id()) {
@@ -259,6 +262,15 @@ absl::Status Relay::EndOutput(uint32_t index) {
   }
   reason_ = finish->reason();
   pending_bytes_ += kTokenBytes;
+  return absl::OkStatus();
+}
+
+absl::Status Relay::CutOff() {
+  start_ready_ = true;
+  for (uint32_t i = 0; i < outputs_.size(); ++i) {
+    if (outputs_[i].ended) continue;
+    RETURN_IF_ERROR(EndOutput(i));
+  }
   return absl::OkStatus();
 }
 
@@ -370,60 +382,18 @@ void Relay::FillEnd() {
   serving->set_total_us(absl::ToInt64Microseconds(ended_at_ - arrival_));
 }
 
-void Relay::Throttle() {
-  const Leg& decode = leg(LegKind::kDecode);
-  if (options_.client_buffer_bytes == 0 || paused_ || end_ || !decode.handle || decode.over) return;
-  if (pending_bytes_ <= options_.client_buffer_bytes) return;
-  paused_ = true;
-  blocked_since_ = options_.clock->Now();
-}
-
-void Relay::TellPaused() {
-  for (;;) {
-    std::shared_ptr<WorkerSession> session;
-    uint64_t handle = 0;
-    bool pause = false;
-    {
-      MutexLock lock(&mu_);
-      const Leg& decode = leg(LegKind::kDecode);
-      if (telling_ || told_paused_ == paused_ || decode.over) return;
-      telling_ = true;
-      told_paused_ = pause = paused_;
-      session = decode.session;
-      handle = *decode.handle;
-    }
-    if (pause) options_.metrics->client_pauses.Add();
-    pause ? session->Pause(handle) : session->Resume(handle);
-    MutexLock lock(&mu_);
-    telling_ = false;
-  }
-}
-
-std::optional<Relay::Chunk> Relay::Take(bool whole) {
-  Chunk chunk;
+void Relay::EndAtLimit() {
+  Calls calls;
   {
     MutexLock lock(&mu_);
-    if (end_taken_ || (whole && !end_)) return std::nullopt;
-    chunk.has_message = pending_.outputs_size() > 0 || pending_.has_end();
-    if (!chunk.has_message && !end_) return std::nullopt;
-    if (chunk.has_message) {
-      chunk.message.Swap(&pending_);
-      pending_bytes_ = 0;
-      if (!start_sent_) chunk.message.mutable_start()->Swap(&plan_.start);
-      start_sent_ = true;
-    }
-    chunk.end = end_;
-    end_taken_ = end_.has_value();
-    if (paused_ && !end_) {
-      paused_ = false;
-      blocked_since_.reset();
-    }
+    if (end_ || options_.clock->Now() < limit_at_) return;
+    End(CutOff(), &calls);
   }
-  TellPaused();
-  return chunk;
+  Run(std::move(calls));
 }
 
 void Relay::Tick() {
+  EndAtLimit();
   std::shared_ptr<RelayReader> reader;
   {
     MutexLock lock(&mu_);
@@ -435,25 +405,6 @@ void Relay::Tick() {
   options_.metrics->slow_client_cancels.Add();
   Fail(SlowClient());
   if (reader != nullptr) reader->Abandon();
-}
-
-bool Relay::ended() const {
-  MutexLock lock(&mu_);
-  return end_.has_value();
-}
-
-RelayOutcome Relay::Outcome() const {
-  MutexLock lock(&mu_);
-  RelayOutcome out;
-  out.status = end_.value_or(absl::UnknownError("still running"));
-  out.model = model_;
-  out.prompt_tokens = prompt_tokens_;
-  out.completion_tokens = completion_tokens_;
-  out.finish = reason_;
-  for (const Leg& one : legs_) out.cached_tokens = std::max(out.cached_tokens, one.cached_tokens);
-  if (first_token_ != absl::InfiniteFuture()) out.first_token = first_token_ - arrival_;
-  out.total = std::min(ended_at_, options_.clock->Now()) - arrival_;
-  return out;
 }
 
 void Relay::Run(Calls calls) {

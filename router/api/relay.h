@@ -66,6 +66,8 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   struct Plan {
     inference::v1::ResponseStart start;  // without prompt log-probabilities
     uint32_t max_tokens = 0;             // of each output
+    // Since the request's arrival: then the answer ends with what was forwarded.
+    absl::Duration time_limit = absl::InfiniteDuration();
     bool want_logprobs = false;
     bool want_prompt_logprobs = false;
     bool send_token_ids = false;
@@ -94,7 +96,7 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   // What is ready to be written; nothing means wait for OnReady. With `whole`, only the complete
   // answer is.
   std::optional<Chunk> Take(bool whole) ABSL_LOCKS_EXCLUDED(mu_);
-  // Looks after clients that do not read.
+  // Looks after time limits, and clients that do not read.
   void Tick() ABSL_LOCKS_EXCLUDED(mu_);
 
   bool ended() const ABSL_LOCKS_EXCLUDED(mu_);
@@ -139,7 +141,11 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   absl::Status Forward(uint32_t index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status ForwardToken(uint32_t index, TokenLine::Token token)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // By a stop string, as its worker said, or else by the time limit.
   absl::Status EndOutput(uint32_t index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void EndAtLimit() ABSL_LOCKS_EXCLUDED(mu_);
+  // Ends all outputs where they are: the time limit has passed.
+  absl::Status CutOff() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   inference::v1::OutputDelta* PendingDelta(uint32_t index) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Notes when tokens of an output came, and how long after the ones before.
   void Timestamp(uint32_t index, Calls* calls) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -188,6 +194,7 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   std::optional<absl::Status> end_ ABSL_GUARDED_BY(mu_);
   bool end_taken_ ABSL_GUARDED_BY(mu_) = false;
   absl::Time first_token_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
+  absl::Time limit_at_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
   absl::Time ended_at_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
   uint32_t completion_tokens_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t kv_bytes_ ABSL_GUARDED_BY(mu_) = 0;

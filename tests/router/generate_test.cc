@@ -164,11 +164,12 @@ TEST_F(GenerateTest, PromptLogprobsComeInTheFirstMessage) {
 TEST_F(GenerateTest, ATimeLimitInThePromptEndsTheAnswerWithoutTokens) {
   StartSplit();
   iv1::GenerateRequest request = TextRequest("abc", 9);
-  request.mutable_stopping()->set_time_limit_ms(5);
+  request.mutable_stopping()->set_time_limit_ms(3'000'000);
   request.mutable_response()->set_prompt_logprobs(0);
   auto call = router_->Generate(request);
   const wv1::Submit d = decode_->NextSubmit();
-  EXPECT_EQ(d.stopping().time_limit_ms(), 5u);
+  EXPECT_LE(d.stopping().time_limit_ms(), 3'000'000u) << "what is left of it";
+  EXPECT_GT(d.stopping().time_limit_ms(), 2'000'000u);
   const wv1::Submit p = prefill_->NextSubmit();
   prefill_->Send(p.handle(), {.finish = true, .reason = iv1::FINISH_REASON_TIME_LIMIT});
   const Answer answer = call->Rest();
