@@ -49,7 +49,7 @@ class InterruptScope {
 class Conversation {
  public:
   Conversation(Client* client, const RequestFlags& flags, const std::string& system)
-      : client_(client), endpoint_(flags.connection.endpoint), request_(flags.Request()) {
+      : client_(client), endpoint_(flags.connection().endpoint), request_(flags.request()) {
     request_.mutable_chat();
     if (!system.empty()) Add("system", system);
     kept_ = request_.chat().messages_size();
@@ -103,7 +103,7 @@ class Conversation {
 };
 
 int Converse(const RequestFlags& flags, const std::string& system) {
-  const auto client = Client::Create(flags.connection);
+  const auto client = Client::Create(flags.connection());
   if (!client.ok()) return UsageError("chat", client.status());
   Conversation conversation(client->get(), flags, system);
   const bool terminal = InputIsTerminal();

@@ -3,94 +3,84 @@
 #include <algorithm>
 #include <utility>
 
-#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
-#include "absl/strings/str_split.h"
 #include "base/nearest.h"
 #include "base/status.h"
+#include "client/cli/flag_value.h"
 
 namespace tandem::cli {
 namespace {
 
 template <typename T>
-absl::StatusOr<T> Integer(absl::string_view text) {
-  T value = 0;
-  if (absl::SimpleAtoi(text, &value)) return value;
-  return absl::InvalidArgumentError(absl::StrCat("\"", text, "\" is not a whole number in range"));
-}
-
-template <typename T>
-std::function<absl::Status(absl::string_view)> IntegerInto(absl::optional<T>* to) {
+Flags::Set WholeInto(absl::optional<T>* to) {
   return [to](absl::string_view text) {
-    ASSIGN_OR_RETURN(*to, Integer<T>(text));
+    ASSIGN_OR_RETURN(*to, ParseWhole<T>(text));
     return absl::OkStatus();
   };
 }
 
 }  // namespace
 
+void Flags::Add(absl::string_view name, absl::string_view value, absl::string_view doc, Set set) {
+  flags_.push_back(
+      {absl::StrCat("--", name), std::string(value), std::string(doc), std::move(set)});
+}
+
 void Flags::Text(absl::string_view name, absl::string_view value, absl::string_view doc,
                  std::string* to) {
-  flags_.push_back({absl::StrCat("--", name), std::string(value), std::string(doc),
-                    [to](absl::string_view text) {
-                      *to = std::string(text);
-                      return absl::OkStatus();
-                    }});
+  Add(name, value, doc, [to](absl::string_view text) {
+    *to = std::string(text);
+    return absl::OkStatus();
+  });
+}
+
+void Flags::Text(absl::string_view name, absl::string_view value, absl::string_view doc,
+                 absl::optional<std::string>* to) {
+  Add(name, value, doc, [to](absl::string_view text) {
+    *to = std::string(text);
+    return absl::OkStatus();
+  });
 }
 
 void Flags::Texts(absl::string_view name, absl::string_view value, absl::string_view doc,
                   std::vector<std::string>* to) {
-  flags_.push_back({absl::StrCat("--", name), std::string(value), std::string(doc),
-                    [to](absl::string_view text) {
-                      to->emplace_back(text);
-                      return absl::OkStatus();
-                    }});
+  Add(name, value, doc, [to](absl::string_view text) {
+    to->emplace_back(text);
+    return absl::OkStatus();
+  });
 }
 
 void Flags::Switch(absl::string_view name, absl::string_view doc, bool* to) {
-  flags_.push_back({absl::StrCat("--", name), "", std::string(doc), [to](absl::string_view) {
-                      *to = true;
-                      return absl::OkStatus();
-                    }});
+  Add(name, "", doc, [to](absl::string_view) {
+    *to = true;
+    return absl::OkStatus();
+  });
 }
 
 void Flags::Count(absl::string_view name, absl::string_view value, absl::string_view doc,
                   absl::optional<uint32_t>* to) {
-  flags_.push_back(
-      {absl::StrCat("--", name), std::string(value), std::string(doc), IntegerInto(to)});
+  Add(name, value, doc, WholeInto(to));
 }
 
 void Flags::Seed(absl::string_view name, absl::string_view value, absl::string_view doc,
                  absl::optional<uint64_t>* to) {
-  flags_.push_back(
-      {absl::StrCat("--", name), std::string(value), std::string(doc), IntegerInto(to)});
+  Add(name, value, doc, WholeInto(to));
 }
 
 void Flags::Real(absl::string_view name, absl::string_view value, absl::string_view doc,
                  absl::optional<float>* to) {
-  flags_.push_back({absl::StrCat("--", name), std::string(value), std::string(doc),
-                    [to](absl::string_view text) {
-                      float number = 0;
-                      if (!absl::SimpleAtof(text, &number)) {
-                        return absl::InvalidArgumentError(
-                            absl::StrCat("\"", text, "\" is not a number"));
-                      }
-                      *to = number;
-                      return absl::OkStatus();
-                    }});
+  Add(name, value, doc, [to](absl::string_view text) {
+    ASSIGN_OR_RETURN(*to, ParseReal(text));
+    return absl::OkStatus();
+  });
 }
 
 void Flags::Ids(absl::string_view name, absl::string_view value, absl::string_view doc,
                 std::vector<int32_t>* to) {
-  flags_.push_back({absl::StrCat("--", name), std::string(value), std::string(doc),
-                    [to](absl::string_view text) {
-                      to->clear();
-                      for (absl::string_view id : absl::StrSplit(text, ',')) {
-                        ASSIGN_OR_RETURN(const int32_t token, Integer<int32_t>(id));
-                        to->push_back(token);
-                      }
-                      return absl::OkStatus();
-                    }});
+  Add(name, value, doc, [to](absl::string_view text) {
+    ASSIGN_OR_RETURN(*to, ParseIds(text));
+    return absl::OkStatus();
+  });
 }
 
 absl::StatusOr<const Flags::Flag*> Flags::Find(absl::string_view name) const {

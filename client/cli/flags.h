@@ -17,9 +17,14 @@ namespace tandem::cli {
 //   life    what a flag writes to must outlive Parse()
 class Flags {
  public:
-  // `value`: how --help names it, e.g. "H:P".
+  using Set = std::function<absl::Status(absl::string_view text)>;
+
+  // `value`: how --help names it, e.g. "H:P"; empty for a switch, whose text is empty too.
+  void Add(absl::string_view name, absl::string_view value, absl::string_view doc, Set set);
   void Text(absl::string_view name, absl::string_view value, absl::string_view doc,
             std::string* to);
+  void Text(absl::string_view name, absl::string_view value, absl::string_view doc,
+            absl::optional<std::string>* to);
   void Texts(absl::string_view name, absl::string_view value, absl::string_view doc,
              std::vector<std::string>* to);  // may be given more than once
   void Switch(absl::string_view name, absl::string_view doc, bool* to);
@@ -42,7 +47,7 @@ class Flags {
     std::string name;   // with its dashes
     std::string value;  // empty for a switch
     std::string doc;
-    std::function<absl::Status(absl::string_view)> set;
+    Set set;
   };
   absl::StatusOr<const Flag*> Find(absl::string_view name) const;
 

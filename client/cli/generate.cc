@@ -4,17 +4,17 @@
 #include <utility>
 #include <vector>
 
-#include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
-#include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "base/status.h"
 #include "client/answer.h"
 #include "client/cli/answer_printer.h"
 #include "client/cli/commands.h"
 #include "client/cli/flags.h"
+#include "client/cli/guided_flags.h"
 #include "client/cli/request_flags.h"
 #include "client/cli/terminal.h"
+#include "client/cli/text_input.h"
 #include "client/client.h"
 
 namespace tandem::cli {
@@ -34,7 +34,7 @@ struct GenerateFlags {
   absl::optional<uint32_t> logprobs;
   absl::optional<uint32_t> prompt_logprobs;
   bool ignore_eos = false;
-  std::string json_schema, regex, choice;
+  GuidedFlags guided;
   bool json = false;
   bool help = false;
 
@@ -47,26 +47,12 @@ struct GenerateFlags {
                 &logprobs);
     flags.Count("prompt-logprobs", "K", "the same of the prompt", &prompt_logprobs);
     flags.Switch("ignore-eos", "go on past the model's end of sequence", &ignore_eos);
-    flags.Text("json-schema", "FILE", "the answer validates under this JSON schema", &json_schema);
-    flags.Text("regex", "R", "the answer matches this regular expression as a whole", &regex);
-    flags.Text("choice", "A,B", "the answer is one of these", &choice);
+    guided.Declare(&flags);
     flags.Switch("json", "print one JSON object an output when it is whole", &json);
     flags.Switch("help", "show this", &help);
     return flags;
   }
 };
-
-// As much as a request may have, and a little more, so that a router says that it is too much.
-std::string ReadAll(std::FILE* file) {
-  constexpr size_t kEnough = 17 << 20;
-  std::string text;
-  char buffer[1 << 16];
-  size_t bytes = 0;
-  while (text.size() < kEnough && (bytes = std::fread(buffer, 1, sizeof buffer, file)) > 0) {
-    text.append(buffer, bytes);
-  }
-  return text;
-}
 
 absl::Status SetInput(const GenerateFlags& flags, const std::vector<std::string>& words,
                       v1::GenerateRequest* request) {
@@ -78,8 +64,10 @@ absl::Status SetInput(const GenerateFlags& flags, const std::vector<std::string>
     return absl::OkStatus();
   }
   if (words.empty()) return absl::InvalidArgumentError("PROMPT is missing");
-  const std::string prompt =
-      words == std::vector<std::string>{"-"} ? ReadAll(stdin) : absl::StrJoin(words, " ");
+  std::string prompt = absl::StrJoin(words, " ");
+  if (words == std::vector<std::string>{"-"}) {
+    ASSIGN_OR_RETURN(prompt, ReadText(stdin));
+  }
   if (prompt.empty()) return absl::InvalidArgumentError("PROMPT is empty");
   if (flags.raw) {
     request->set_text(prompt);
@@ -91,32 +79,11 @@ absl::Status SetInput(const GenerateFlags& flags, const std::vector<std::string>
   return absl::OkStatus();
 }
 
-absl::Status SetGuided(const GenerateFlags& flags, v1::GenerateRequest* request) {
-  const int given = !flags.json_schema.empty() + !flags.regex.empty() + !flags.choice.empty();
-  if (given > 1) {
-    return absl::InvalidArgumentError("--json-schema, --regex and --choice exclude one another");
-  }
-  if (!flags.regex.empty()) request->mutable_guided()->set_regex(flags.regex);
-  if (!flags.choice.empty()) {
-    for (const absl::string_view value : absl::StrSplit(flags.choice, ',')) {
-      request->mutable_guided()->mutable_choice()->add_values(std::string(value));
-    }
-  }
-  if (flags.json_schema.empty()) return absl::OkStatus();
-  std::FILE* file = std::fopen(flags.json_schema.c_str(), "rb");
-  if (file == nullptr) {
-    return absl::NotFoundError(absl::StrCat("--json-schema: can't read ", flags.json_schema));
-  }
-  request->mutable_guided()->set_json_schema(ReadAll(file));
-  std::fclose(file);
-  return absl::OkStatus();
-}
-
 absl::StatusOr<v1::GenerateRequest> MakeRequest(const GenerateFlags& flags,
                                                 const std::vector<std::string>& words) {
-  v1::GenerateRequest request = flags.request.Request();
+  v1::GenerateRequest request = flags.request.request();
   RETURN_IF_ERROR(SetInput(flags, words, &request));
-  RETURN_IF_ERROR(SetGuided(flags, &request));
+  RETURN_IF_ERROR(flags.guided.Set(&request));
   if (flags.ignore_eos) request.mutable_stopping()->set_ignore_eos(true);
   if (flags.json) request.mutable_response()->set_token_ids(true);
   if (flags.logprobs) request.mutable_response()->set_logprobs(*flags.logprobs);
@@ -126,7 +93,7 @@ absl::StatusOr<v1::GenerateRequest> MakeRequest(const GenerateFlags& flags,
 }
 
 int Generate(const GenerateFlags& flags, const v1::GenerateRequest& request) {
-  const auto client = Client::Create(flags.request.connection);
+  const auto client = Client::Create(flags.request.connection());
   if (!client.ok()) return UsageError("generate", client.status());
   Answer answer(absl::Now());
   const AnswerPrinter printer(request.sampling().n() > 1);
@@ -145,7 +112,7 @@ int Generate(const GenerateFlags& flags, const v1::GenerateRequest& request) {
     for (size_t i = 0; i < answer.outputs().size(); ++i) PrintAnswer(OutputJson(answer, i) + "\n");
   } else {
     for (const std::string& line : LogprobLines(answer)) Note(line);
-    Note(Summary(answer, flags.request.connection.endpoint));
+    Note(Summary(answer, flags.request.connection().endpoint));
   }
   return 0;
 }
