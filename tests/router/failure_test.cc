@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "absl/time/clock.h"
 #include "base/grpc_status.h"
 #include "tests/router/router_fixture.h"
 #include "tests/support/byte_tokenizer.h"

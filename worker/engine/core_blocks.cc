@@ -58,7 +58,8 @@ void EngineCore::TakePrefix(Sequence& sequence) {
     if (parts_.metrics != nullptr) parts_.metrics->OnRecompute(lost);
     return;
   }
-  if (sequence.request().role != Role::kDecode) sequence.cached_tokens = tokens;
+  if (sequence.request().role == Role::kDecode) return;  // it would not have computed them
+  sequence.cached_tokens = tokens;
   if (parts_.metrics != nullptr) parts_.metrics->OnPrefix(looked_for, tokens);
 }
 

@@ -33,7 +33,8 @@ struct QuantizedWeight {
 // Q8_0: each code is the nearest to value / scale, the scale the largest magnitude / 127. Q4_0: the
 // same with the value of the largest magnitude as code -8. So no value is off by more than half its
 // group's scale, but for those within half a scale of Q4_0's missing code 8: they are off by up to
-// one.
+// one. A group without a value of 4e-6 (8 bits) or 3e-7 (4 bits) has a scale below a half's least,
+// and becomes zeros.
 //   errors  InvalidArgument that names the weight for values that are not finite
 //   threads rows are shared out among so many, for the time of the call
 absl::StatusOr<QuantizedWeight> Quantize(const WeightView& weight, DType to, int threads = 1);
