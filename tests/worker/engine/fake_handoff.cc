@@ -8,8 +8,8 @@ namespace tandem {
 
 void FakeHandoff::Begin(const HandoffKey& key, const std::string& peer, uint32_t prompt_tokens,
                         std::vector<BlockId> blocks, absl::Time, HandoffSender::Done done) {
-  if (blocks.size() != (prompt_tokens + 15) / 16) faults.push_back("Begin: blocks");
-  if (sends_.contains(NameOf(key))) faults.push_back("Begin: the key is in use");
+  if (blocks.size() != (prompt_tokens + 15) / 16) faults.emplace_back("Begin: blocks");
+  if (sends_.contains(NameOf(key))) faults.emplace_back("Begin: the key is in use");
   peers.push_back(peer);
   if (const auto it = announced_.find(NameOf(key)); it != announced_.end()) it->second();
   given_up_.erase(NameOf(key));
@@ -20,9 +20,9 @@ void FakeHandoff::LayerReady(const HandoffKey& key, uint32_t layer, uint32_t upt
   const auto it = sends_.find(NameOf(key));
   if (it == sends_.end()) return;  // it failed a moment ago, and the engine has not heard of it
   uint32_t& known = it->second.upto[layer];
-  if (upto <= known || upto > it->second.prompt_tokens) faults.push_back("LayerReady: upto");
-  if (layer > 0 && it->second.upto[layer - 1] < upto) faults.push_back("LayerReady: layer order");
-  if (it->second.first_tokens) faults.push_back("LayerReady after Finish");
+  if (upto <= known || upto > it->second.prompt_tokens) faults.emplace_back("LayerReady: upto");
+  if (layer > 0 && it->second.upto[layer - 1] < upto) faults.emplace_back("LayerReady: layer order");
+  if (it->second.first_tokens) faults.emplace_back("LayerReady after Finish");
   known = upto;
   Take(it->second, layer);
 }
@@ -42,7 +42,7 @@ void FakeHandoff::Finish(const HandoffKey& key, std::vector<FirstToken> first_to
   const auto it = sends_.find(NameOf(key));
   if (it == sends_.end()) return;
   for (uint32_t layer = 0; layer < from_->layout().layers; ++layer) {
-    if (it->second.upto[layer] != it->second.prompt_tokens) faults.push_back("Finish too early");
+    if (it->second.upto[layer] != it->second.prompt_tokens) faults.emplace_back("Finish too early");
   }
   it->second.first_tokens = std::move(first_tokens);
 }
@@ -55,18 +55,18 @@ void FakeHandoff::Abort(const HandoffKey& key) {
 }
 
 void FakeHandoff::Announce(const HandoffKey& key, absl::Time, Asked asked) {
-  if (receives_.contains(NameOf(key))) faults.push_back("Announce after Expect");
+  if (receives_.contains(NameOf(key))) faults.emplace_back("Announce after Expect");
   if (sends_.contains(NameOf(key))) asked();
   if (!announced_.emplace(NameOf(key), std::move(asked)).second) {
-    faults.push_back("Announce: twice");
+    faults.emplace_back("Announce: twice");
   }
 }
 
 void FakeHandoff::Expect(const HandoffKey& key, uint32_t prompt_tokens, std::vector<BlockId> blocks,
                          uint32_t held_blocks, absl::Time, HandoffReceiver::Done done) {
-  if (blocks.size() != (prompt_tokens + 15) / 16) faults.push_back("Expect: blocks");
-  if (announced_.erase(NameOf(key)) == 0) faults.push_back("Expect: not announced");
-  if (held_blocks > blocks.size()) faults.push_back("Expect: held blocks");
+  if (blocks.size() != (prompt_tokens + 15) / 16) faults.emplace_back("Expect: blocks");
+  if (announced_.erase(NameOf(key)) == 0) faults.emplace_back("Expect: not announced");
+  if (held_blocks > blocks.size()) faults.emplace_back("Expect: held blocks");
   this->held_blocks += held_blocks;
   receives_[NameOf(key)] = {prompt_tokens, std::move(blocks), held_blocks, std::move(done), false};
 }
@@ -79,7 +79,7 @@ void FakeHandoff::Cancel(const HandoffKey& key, absl::string_view) {
 }
 
 void FakeHandoff::Copy(const Send& send, const Receive& receive) {
-  if (send.prompt_tokens != receive.prompt_tokens) faults.push_back("prompts of unequal length");
+  if (send.prompt_tokens != receive.prompt_tokens) faults.emplace_back("prompts of unequal length");
   const size_t bytes = from_->layout().slice_bytes();
   for (uint32_t layer = 0; layer < from_->layout().layers; ++layer) {
     const std::vector<uint8_t>& taken = send.taken.at(layer);
