@@ -21,7 +21,8 @@ void FakeHandoff::LayerReady(const HandoffKey& key, uint32_t layer, uint32_t upt
   if (it == sends_.end()) return;  // it failed a moment ago, and the engine has not heard of it
   uint32_t& known = it->second.upto[layer];
   if (upto <= known || upto > it->second.prompt_tokens) faults.emplace_back("LayerReady: upto");
-  if (layer > 0 && it->second.upto[layer - 1] < upto) faults.emplace_back("LayerReady: layer order");
+  if (layer > 0 && it->second.upto[layer - 1] < upto)
+    faults.emplace_back("LayerReady: layer order");
   if (it->second.first_tokens) faults.emplace_back("LayerReady after Finish");
   known = upto;
   Take(it->second, layer);
