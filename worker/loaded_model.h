@@ -6,14 +6,15 @@
 #include "tandem/config/v1/worker.pb.h"
 #include "worker/backend/backend.h"
 #include "worker/model/assets.h"
-#include "worker/model/decoder.h"
+#include "worker/model/model.h"
 
 namespace tandem {
 
-// A model that is ready to run: its weights in a backend, its KV cache, and its assets.
+// A model that is ready to run: its weights in a backend (or none, for `backend: sim`), its KV
+// cache, and its assets.
 struct LoadedModel {
-  std::unique_ptr<Backend> backend;  // outlives the decoder
-  std::unique_ptr<Decoder> decoder;
+  std::unique_ptr<Backend> backend;  // outlives the model; null for `sim`
+  std::unique_ptr<Model> model;
   ModelAssets assets;
   uint32_t max_context = 0;  // tokens: the model's own, or what the configuration cuts it to
 };

@@ -92,7 +92,7 @@ void Worker::WatchEngine() {
 }
 
 absl::Status Worker::StartEngine() {
-  BlockMemory* memory = model_.decoder->kv();
+  BlockMemory* memory = model_.model->kv();
   ASSIGN_OR_RETURN(pool_, BlockPool::Create({.blocks = memory->blocks()}));
   engine_metrics_ =
       std::make_unique<EngineMetrics>(metrics_, Info().model(), memory->layout(), memory->blocks());
@@ -110,7 +110,7 @@ absl::Status Worker::StartEngine() {
 
   if (const Asset* tokenizer = model_.assets.Find("tokenizer.json")) {
     guide_metrics_ = std::make_unique<GuideMetrics>(metrics_, Info().model());
-    guides_ = std::make_unique<GuidePool>(tokenizer->data, model_.decoder->spec().vocab,
+    guides_ = std::make_unique<GuidePool>(tokenizer->data, model_.model->spec().vocab,
                                           GuidePool::Options{.metrics = guide_metrics_.get()});
   }
   EngineOptions options;
@@ -122,7 +122,7 @@ absl::Status Worker::StartEngine() {
   options.handoff_timeout = ToDuration(config_.engine().handoff_timeout());
   options.prefix_cache = config_.kv().prefix_cache();
   options.tenant_key = NewRandomId();  // one tenant, and no two processes share blocks by key
-  ASSIGN_OR_RETURN(engine_, Engine::Start(options, {.model = model_.decoder.get(),
+  ASSIGN_OR_RETURN(engine_, Engine::Start(options, {.model = model_.model.get(),
                                                     .pool = pool_.get(),
                                                     .sender = handoffs_->sender(),
                                                     .receiver = handoffs_->receiver(),
@@ -134,9 +134,9 @@ absl::Status Worker::StartEngine() {
 }
 
 worker::v1::WorkerInfo Worker::Info() const {
-  BlockMemory* memory = model_.decoder->kv();
+  BlockMemory* memory = model_.model->kv();
   worker::v1::WorkerInfo info =
-      MakeWorkerInfo(model_.decoder->spec(), memory->layout(), model_.assets, memory->blocks());
+      MakeWorkerInfo(model_.model->spec(), memory->layout(), model_.assets, memory->blocks());
   info.set_protocol_version(kWorkerProtocolVersion);
   info.set_incarnation(static_cast<uint64_t>(incarnation_));
   info.set_role(ToWire(config_.role()));
@@ -156,7 +156,7 @@ absl::Status Worker::StartServer() {
   options.parts.clock = RealClock();
   options.parts.limits = {.max_context = info.max_context(),
                           .vocabulary = info.vocabulary(),
-                          .eos_ids = model_.decoder->spec().eos_ids,
+                          .eos_ids = model_.model->spec().eos_ids,
                           .roles = RolesOf(config_.role())};
   options.parts.info = info;
   options.parts.silence = {ToDuration(config_.heartbeat().interval()),

@@ -139,6 +139,31 @@ TEST(Worker, PrefillAndDecodeApartGiveTheSameAnswer) {
   EXPECT_EQ(TokensOf(to_decode.UntilEnd(/*handoff=*/false)), golden.greedy);
 }
 
+TEST(Worker, ASimulatedOneAnswersInItsTimeAndHandsOver) {
+  ASSERT_OK_AND_ASSIGN(const Golden golden, ReadGolden("gqa"));
+  const std::vector<std::string> fast = {"backend=sim", "sim.step=1ms"};
+  const auto with = [&](std::string role) {
+    std::vector<std::string> sets = fast;
+    sets.push_back("role=" + role);
+    return StartWorker(golden.model, sets);
+  };
+  ASSERT_OK_AND_ASSIGN(const auto unified, with("unified"));
+  ASSERT_OK_AND_ASSIGN(const auto prefill, with("prefill"));
+  ASSERT_OK_AND_ASSIGN(const auto decode, with("decode"));
+  TestSession to_unified(*unified), to_prefill(*prefill), to_decode(*decode);
+  EXPECT_EQ(to_unified.info().layout().numerics_class(), "sim-1");
+  to_unified.Submit(GreedySubmit(golden, wv1::ROLE_UNIFIED));
+  const std::vector<int32_t> alone = TokensOf(to_unified.UntilEnd(/*handoff=*/false));
+  EXPECT_EQ(alone.size(), golden.greedy.size());
+  wv1::Submit submit = GreedySubmit(golden, wv1::ROLE_DECODE);
+  to_decode.Submit(submit);
+  submit.set_role(wv1::ROLE_PREFILL);
+  submit.set_peer(to_decode.info().handoff_address());
+  to_prefill.Submit(submit);
+  to_prefill.UntilEnd(/*handoff=*/true);
+  EXPECT_EQ(TokensOf(to_decode.UntilEnd(/*handoff=*/false)), alone);
+}
+
 TEST(Worker, WhatCanNotStartSaysWhichOptionIsWrong) {
   ASSERT_OK_AND_ASSIGN(const Golden golden, ReadGolden("gqa"));
   const auto start = [&](std::vector<std::string> sets) {
@@ -155,6 +180,11 @@ TEST(Worker, WhatCanNotStartSaysWhichOptionIsWrong) {
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("kv.transfer_listen")));
   EXPECT_THAT(start({"server.listen=0.0.0.0:0"}),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("server.listen")));
+  EXPECT_THAT(
+      start({"backend=sim", "model.weights=int8"}),
+      StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("model.weights: `backend: sim`")));
+  EXPECT_THAT(start({"backend=sim", "model.activations=int8"}),
+              StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("model.activations")));
   EXPECT_THAT(start({"peer_tls.ca_file=/ca.pem"}),
               StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("peer_tls.ca_file")));
 }
