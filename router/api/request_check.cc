@@ -5,6 +5,7 @@
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
+#include "base/field_checks.h"
 #include "base/request_limits.h"
 #include "base/status.h"
 #include "base/violations.h"
@@ -64,60 +65,8 @@ void CheckInput(const iv1::GenerateRequest& request, Violations* v) {
   }
 }
 
-void CheckSampling(const iv1::SamplingParams& s, Violations* v) {
-  if (s.has_temperature()) v->Range("sampling.temperature", s.temperature(), limits::kTemperature);
-  if (s.has_top_p()) v->Range("sampling.top_p", s.top_p(), limits::kTopP);
-  if (s.has_min_p()) v->Range("sampling.min_p", s.min_p(), limits::kMinP);
-  v->Range("sampling.presence_penalty", s.presence_penalty(), limits::kPresencePenalty);
-  v->Range("sampling.frequency_penalty", s.frequency_penalty(), limits::kFrequencyPenalty);
-  if (s.has_repetition_penalty()) {
-    v->Range("sampling.repetition_penalty", s.repetition_penalty(), limits::kRepetitionPenalty);
-  }
-  if (s.has_n()) v->Range("sampling.n", s.n(), limits::kN);
-  if (v->Count("sampling.logit_bias", s.logit_bias_size(), limits::kTokenIdEntries)) {
-    for (const auto& [id, bias] : s.logit_bias()) {
-      v->Range(absl::StrCat("sampling.logit_bias[", id, "]"), bias, limits::kLogitBias);
-    }
-  }
-  v->Count("sampling.allowed_token_ids", s.allowed_token_ids_size(), limits::kTokenIdEntries);
-}
-
-void CheckStopping(const iv1::StoppingParams& s, Violations* v) {
-  if (s.has_max_tokens()) {
-    v->Check(s.max_tokens() > 0, "stopping.max_tokens", "want at least 1");
-    v->Check(s.min_tokens() <= s.max_tokens(), "stopping.min_tokens",
-             absl::StrCat("it is ", s.min_tokens(), ", more than max_tokens, ", s.max_tokens()));
-  }
-  v->Count("stopping.stop", s.stop_size(), limits::kStops);
-  for (int i = 0; i < std::min<int>(s.stop_size(), limits::kStops); ++i) {
-    v->Bytes(absl::StrCat("stopping.stop[", i, "]"), s.stop(i).size(), 1, limits::kStopBytes);
-  }
-  v->Count("stopping.stop_token_ids", s.stop_token_ids_size(), limits::kStopTokenIds);
-  if (s.has_time_limit_ms()) {
-    v->Range("stopping.time_limit_ms", s.time_limit_ms(), limits::kTimeLimitMs);
-  }
-}
-
-void CheckGuided(const iv1::GuidedParams& g, Violations* v) {
-  if (g.has_json_schema()) {
-    v->Bytes("guided.json_schema", g.json_schema().size(), 1, limits::kGrammarBytes);
-  }
-  if (g.has_regex()) v->Bytes("guided.regex", g.regex().size(), 1, limits::kRegexBytes);
-  if (g.has_ebnf()) v->Bytes("guided.ebnf", g.ebnf().size(), 1, limits::kGrammarBytes);
-  v->Check(g.grammar_case() != iv1::GuidedParams::kJsonObject || g.json_object(),
-           "guided.json_object", "it is false; leave it out");
-  if (!g.has_choice()) return;
-  v->Check(g.choice().values_size() > 0, "guided.choice", "there is nothing to choose from");
-  v->Count("guided.choice", g.choice().values_size(), limits::kChoices);
-  for (int i = 0; i < std::min<int>(g.choice().values_size(), limits::kChoices); ++i) {
-    v->Bytes(absl::StrCat("guided.choice.values[", i, "]"), g.choice().values(i).size(), 1,
-             limits::kChoiceBytes);
-  }
-}
-
 void CheckResponse(const iv1::ResponseOptions& r, Violations* v) {
-  v->Range("response.logprobs", r.logprobs(), limits::kLogprobs);
-  v->Range("response.prompt_logprobs", r.prompt_logprobs(), limits::kLogprobs);
+  CheckLogprobs(r, v);
   v->Check(!r.no_text() || r.token_ids() || r.has_logprobs(), "response.no_text",
            "without text, token ids and logprobs nothing is left to send; set response.token_ids");
 }
@@ -164,17 +113,7 @@ bool IsRequestId(const std::string& id) {
 
 absl::Status CheckTokenIds(const iv1::GenerateRequest& request, uint32_t vocabulary) {
   Violations v;
-  const auto check = [&](absl::string_view field, int64_t key, int32_t id) {
-    v.Check(id >= 0 && static_cast<uint32_t>(id) < vocabulary, absl::StrCat(field, "[", key, "]"),
-            absl::StrCat("token id ", id, " is outside of the vocabulary, 0 to ", vocabulary - 1));
-  };
-  const auto& stops = request.stopping().stop_token_ids();
-  for (int i = 0; i < stops.size(); ++i) check("stopping.stop_token_ids", i, stops[i]);
-  const auto& allowed = request.sampling().allowed_token_ids();
-  for (int i = 0; i < allowed.size(); ++i) check("sampling.allowed_token_ids", i, allowed[i]);
-  for (const auto& [id, bias] : request.sampling().logit_bias()) {
-    check("sampling.logit_bias", id, id);
-  }
+  CheckVocabulary(request.sampling(), request.stopping(), vocabulary, &v);
   return v.ToStatus();
 }
 

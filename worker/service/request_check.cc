@@ -4,6 +4,7 @@
 #include <string>
 
 #include "absl/strings/str_cat.h"
+#include "base/field_checks.h"
 #include "base/grpc_status.h"
 #include "base/request_limits.h"
 #include "base/status.h"
@@ -31,88 +32,24 @@ std::optional<Role> RoleOf(wv1::Role role) {
   }
 }
 
-bool IsToken(int32_t id, uint32_t vocabulary) {
-  return id >= 0 && static_cast<uint32_t>(id) < vocabulary;
-}
-
-void CheckIds(const std::string& field, absl::Span<const int32_t> ids, uint32_t vocabulary,
-              Violations* v) {
-  const auto wrong = std::find_if(ids.begin(), ids.end(),
-                                  [vocabulary](int32_t id) { return !IsToken(id, vocabulary); });
+void CheckPromptIds(const wv1::Submit& submit, uint32_t vocabulary, Violations* v) {
+  const auto& ids = submit.prompt_ids();
+  const auto wrong = std::find_if(ids.begin(), ids.end(), [vocabulary](int32_t id) {
+    return id < 0 || static_cast<uint32_t>(id) >= vocabulary;
+  });
   if (wrong == ids.end()) return;
-  v->Add(absl::StrCat(field, "[", wrong - ids.begin(), "]"),
-         absl::StrCat("token id ", *wrong, " is outside the vocabulary of ", vocabulary));
-}
-
-void CheckLogitBias(const iv1::SamplingParams& s, uint32_t vocabulary, Violations* v) {
-  if (!v->Count("sampling.logit_bias", s.logit_bias_size(), limit::kTokenIdEntries)) return;
-  for (const auto& [id, bias] : s.logit_bias()) {
-    const std::string field = absl::StrCat("sampling.logit_bias[", id, "]");
-    v->Range(field, bias, limit::kLogitBias);
-    if (IsToken(id, vocabulary)) continue;
-    v->Add(field, absl::StrCat("token id ", id, " is outside the vocabulary of ", vocabulary));
-  }
-}
-
-void CheckSampling(const iv1::SamplingParams& s, const RequestLimits& limits, Violations* v) {
-  if (s.has_temperature()) v->Range("sampling.temperature", s.temperature(), limit::kTemperature);
-  if (s.has_top_p()) v->Range("sampling.top_p", s.top_p(), limit::kTopP);
-  if (s.has_min_p()) v->Range("sampling.min_p", s.min_p(), limit::kMinP);
-  v->Range("sampling.presence_penalty", s.presence_penalty(), limit::kPresencePenalty);
-  v->Range("sampling.frequency_penalty", s.frequency_penalty(), limit::kFrequencyPenalty);
-  if (s.has_repetition_penalty()) {
-    v->Range("sampling.repetition_penalty", s.repetition_penalty(), limit::kRepetitionPenalty);
-  }
-  if (s.has_n()) v->Range("sampling.n", s.n(), limit::kN);
-  CheckLogitBias(s, limits.vocabulary, v);
-  if (v->Count("sampling.allowed_token_ids", s.allowed_token_ids_size(), limit::kTokenIdEntries)) {
-    CheckIds("sampling.allowed_token_ids", s.allowed_token_ids(), limits.vocabulary, v);
-  }
-}
-
-void CheckStopping(const iv1::StoppingParams& s, const RequestLimits& limits, Violations* v) {
-  if (s.has_max_tokens()) {
-    v->Check(s.min_tokens() <= s.max_tokens(), "stopping.min_tokens",
-             absl::StrCat("it is ", s.min_tokens(), ", more than max_tokens, ", s.max_tokens()));
-  }
-  v->Count("stopping.stop", s.stop_size(), limit::kStops);
-  for (int i = 0; i < std::min<int>(s.stop_size(), limit::kStops); ++i) {
-    v->Bytes(absl::StrCat("stopping.stop[", i, "]"), s.stop(i).size(), 1, limit::kStopBytes);
-  }
-  if (v->Count("stopping.stop_token_ids", s.stop_token_ids_size(), limit::kStopTokenIds)) {
-    CheckIds("stopping.stop_token_ids", s.stop_token_ids(), limits.vocabulary, v);
-  }
-  if (s.has_time_limit_ms()) {
-    v->Range("stopping.time_limit_ms", s.time_limit_ms(), limit::kTimeLimitMs);
-  }
+  v->Add(absl::StrCat("prompt_ids[", wrong - ids.begin(), "]"),
+         absl::StrCat("token id ", *wrong, " is outside of the vocabulary, 0 to ", vocabulary - 1));
 }
 
 void CheckResponse(const wv1::Submit& submit, Violations* v) {
   const iv1::ResponseOptions& r = submit.response();
-  v->Range("response.logprobs", r.logprobs(), limit::kLogprobs);
-  v->Range("response.prompt_logprobs", r.prompt_logprobs(), limit::kLogprobs);
+  CheckLogprobs(r, v);
   const uint64_t entries = (uint64_t{r.prompt_logprobs()} + 1) * submit.prompt_ids_size();
   if (r.has_prompt_logprobs() && entries > kMaxPromptLogprobs) {
     v->Add("response.prompt_logprobs",
            absl::StrCat("this prompt would give ", entries, " entries, at most ",
                         kMaxPromptLogprobs, " can be sent"));
-  }
-}
-
-void CheckGuided(const iv1::GuidedParams& g, Violations* v) {
-  if (g.has_json_schema()) {
-    v->Bytes("guided.json_schema", g.json_schema().size(), 1, limit::kGrammarBytes);
-  }
-  if (g.has_regex()) v->Bytes("guided.regex", g.regex().size(), 1, limit::kRegexBytes);
-  if (g.has_ebnf()) v->Bytes("guided.ebnf", g.ebnf().size(), 1, limit::kGrammarBytes);
-  v->Check(g.grammar_case() != iv1::GuidedParams::kJsonObject || g.json_object(),
-           "guided.json_object", "it is false; leave it out");
-  if (!g.has_choice()) return;
-  v->Check(g.choice().values_size() > 0, "guided.choice", "there is nothing to choose from");
-  v->Count("guided.choice", g.choice().values_size(), limit::kChoices);
-  for (int i = 0; i < std::min<int>(g.choice().values_size(), limit::kChoices); ++i) {
-    v->Bytes(absl::StrCat("guided.choice.values[", i, "]"), g.choice().values(i).size(), 1,
-             limit::kChoiceBytes);
   }
 }
 
@@ -145,7 +82,6 @@ void CheckContext(const wv1::Submit& submit, const RequestLimits& limits, Violat
   }
   if (!submit.stopping().has_max_tokens()) return;
   const uint64_t tokens = submit.stopping().max_tokens();
-  if (tokens == 0) v->Add("stopping.max_tokens", "it is 0, want at least 1");
   if (prompt < limits.max_context && prompt + tokens > limits.max_context) {
     v->Add("stopping.max_tokens",
            absl::StrCat("prompt and max_tokens are ", prompt, " + ", tokens, " = ", prompt + tokens,
@@ -159,9 +95,10 @@ absl::Status CheckRanges(const wv1::Submit& submit, const RequestLimits& limits)
   if (!RoleOf(submit.role())) v.Add("role", "it is none of UNIFIED, PREFILL and DECODE");
   if (submit.role() == wv1::ROLE_PREFILL) v.Bytes("peer", submit.peer().size(), 1, 512);
   CheckContext(submit, limits, &v);
-  CheckIds("prompt_ids", submit.prompt_ids(), limits.vocabulary, &v);
-  CheckSampling(submit.sampling(), limits, &v);
-  CheckStopping(submit.stopping(), limits, &v);
+  CheckPromptIds(submit, limits.vocabulary, &v);
+  CheckSampling(submit.sampling(), &v);
+  CheckStopping(submit.stopping(), &v);
+  CheckVocabulary(submit.sampling(), submit.stopping(), limits.vocabulary, &v);
   CheckGuided(submit.guided(), &v);
   CheckResponse(submit, &v);
   v.Bytes("cache.salt", submit.cache().salt().size(), 0, limit::kCacheSaltBytes);
