@@ -185,10 +185,10 @@ class Walk {
   std::mt19937_64 rng_;
   MetricRegistry registry_;
   WorkerMetrics worker_metrics_{&registry_};
-  static constexpr EngineOptions kOptions = {
+  const EngineOptions options_ = {
       .max_sequences = 12, .max_queue = 40, .max_batch_tokens = 64, .lookahead_tokens = 8};
-  CoreHarness prefill_{{.blocks = 48, .per_row = absl::Milliseconds(1)}, kOptions};
-  CoreHarness decode_{{.blocks = 48, .per_row = absl::Milliseconds(1)}, kOptions};
+  CoreHarness prefill_{{.blocks = 48, .per_row = absl::Milliseconds(1)}, options_};
+  CoreHarness decode_{{.blocks = 48, .per_row = absl::Milliseconds(1)}, options_};
   EngineMetrics counted_{worker_metrics_, "toy", prefill_.model.kv()->layout(), 96};
   FakeHandoff handoff_;
   std::map<uint64_t, EngineRequest> requests_;
