@@ -26,6 +26,11 @@ struct KvLayout {
   size_t slice_bytes() const;
 };
 
+// Blocks that hold so many tokens. requires: the answer fits 32 bits
+constexpr uint32_t BlocksFor(uint64_t tokens, uint32_t block_tokens) {
+  return static_cast<uint32_t>((tokens + block_tokens - 1) / block_tokens);
+}
+
 // The memory behind the block ids of one pool. A block is `layers` slices; one slice holds k and v
 // of block_tokens tokens for one layer.
 //   shape   layers x blocks slices of slice_bytes each; host-addressable

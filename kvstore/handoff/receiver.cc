@@ -65,7 +65,7 @@ void Receiver::Announce(const HandoffKey& key, absl::Time deadline, Asked asked)
 
 void Receiver::Expect(const HandoffKey& key, uint32_t prompt_tokens, std::vector<BlockId> blocks,
                       uint32_t held_blocks, absl::Time deadline, Done done) {
-  const uint32_t prompt_blocks = (prompt_tokens + layout_.block_tokens - 1) / layout_.block_tokens;
+  const uint32_t prompt_blocks = BlocksFor(prompt_tokens, layout_.block_tokens);
   absl::Status bad = CheckExpect(prompt_blocks, blocks.size(), held_blocks);
   MutexLock lock(&mu_);
   const Entry entry = bad.ok() ? FindOrMake(key) : nullptr;

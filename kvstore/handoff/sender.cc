@@ -71,8 +71,7 @@ Sender::~Sender() {
 
 void Sender::Begin(const HandoffKey& key, const std::string& peer, uint32_t prompt_tokens,
                    std::vector<BlockId> blocks, absl::Time deadline, Done done) {
-  const uint32_t block_tokens = offer_.layout.block_tokens;
-  const uint32_t prompt_blocks = (prompt_tokens + block_tokens - 1) / block_tokens;
+  const uint32_t prompt_blocks = BlocksFor(prompt_tokens, offer_.layout.block_tokens);
   MutexLock lock(&mu_);
   absl::StatusOr<Peer*> to = absl::CancelledError("the KV sender is shutting down");
   if (prompt_blocks == 0 || prompt_blocks > blocks.size()) {

@@ -14,7 +14,13 @@ uint32_t EngineCore::BlocksAtAdmission(const Sequence& sequence) const {
   if (request.role != Role::kPrefill) {
     tokens += std::min(options_.lookahead_tokens, request.max_tokens - sequence.produced());
   }
-  return static_cast<uint32_t>((tokens + limits_.block_tokens - 1) / limits_.block_tokens);
+  return BlocksFor(tokens, limits_.block_tokens);
+}
+
+// Those that a handoff reads or writes.
+std::vector<BlockId> EngineCore::PromptBlocks(const Sequence& sequence) const {
+  const auto first = sequence.blocks.begin();
+  return {first, first + BlocksFor(sequence.prompt_tokens(), limits_.block_tokens)};
 }
 
 // Of the outputs that are made of it, besides its own `blocks` and those that they share with it.
@@ -24,13 +30,16 @@ uint32_t EngineCore::BlocksOfForks(const Sequence& sequence, uint32_t blocks) co
   return (SequencesNeeded(request) - 1) * (blocks - shared);
 }
 
+void EngineCore::AcquireBlocks(absl::Span<BlockId> out) {
+  const uint64_t evicted = cache_.evicted();
+  TANDEM_CHECK(cache_.Acquire(out).ok(), "the plan counted on blocks that are not free");
+  if (parts_.metrics != nullptr) parts_.metrics->OnEvicted(cache_.evicted() - evicted);
+}
+
 void EngineCore::TakeForkBlocks(Sequence& sequence) {
   const uint32_t own = static_cast<uint32_t>(sequence.blocks.size());
-  const uint64_t evicted = cache_.evicted();
   sequence.fork_blocks.resize(BlocksOfForks(sequence, own));
-  TANDEM_CHECK(cache_.Acquire(absl::MakeSpan(sequence.fork_blocks)).ok(),
-               "the plan counted on blocks that are not free");
-  if (parts_.metrics != nullptr) parts_.metrics->OnEvicted(cache_.evicted() - evicted);
+  AcquireBlocks(absl::MakeSpan(sequence.fork_blocks));
 }
 
 // Whole blocks of its tokens that it need not compute. The last token is always computed, since the
@@ -67,18 +76,14 @@ void EngineCore::TakePrefix(Sequence& sequence) {
 void EngineCore::TakeNewBlocks(Sequence& sequence, uint32_t blocks) {
   const size_t held = sequence.blocks.size();
   if (held >= blocks) return;
-  const uint64_t evicted = cache_.evicted();
   sequence.blocks.resize(blocks);
-  TANDEM_CHECK(cache_.Acquire(absl::MakeSpan(sequence.blocks).subspan(held)).ok(),
-               "the plan counted on blocks that are not free");
-  if (parts_.metrics != nullptr) parts_.metrics->OnEvicted(cache_.evicted() - evicted);
+  AcquireBlocks(absl::MakeSpan(sequence.blocks).subspan(held));
 }
 
 // Blocks are cleared right before their first row is computed: all at once at admission would keep
 // the others waiting. Those behind the look-ahead are taken then, too.
 void EngineCore::GrowBlocks(Sequence& sequence, uint32_t rows) {
-  const uint32_t used =
-      (sequence.computed() + rows + limits_.block_tokens - 1) / limits_.block_tokens;
+  const uint32_t used = BlocksFor(sequence.computed() + rows, limits_.block_tokens);
   TakeNewBlocks(sequence, used);
   for (; sequence.clean_blocks < used; ++sequence.clean_blocks) {
     parts_.model->kv()->Clear(sequence.blocks[sequence.clean_blocks]);

@@ -1,5 +1,6 @@
 // How sequences are reported and end, and their handoffs.
 #include <algorithm>
+#include <utility>
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
@@ -104,12 +105,9 @@ void EngineCore::OnPrefillStarted(uint64_t id) {
 }
 
 void EngineCore::BeginHandoff(Sequence& sequence) {
-  const uint32_t tokens = sequence.prompt_tokens();
-  const uint32_t used = (tokens + limits_.block_tokens - 1) / limits_.block_tokens;
   ++sequence.open_handoffs;
-  parts_.sender->Begin(sequence.handoff_key(), sequence.request().peer, tokens,
-                       {sequence.blocks.begin(), sequence.blocks.begin() + used},
-                       sequence.request().deadline,
+  parts_.sender->Begin(sequence.handoff_key(), sequence.request().peer, sequence.prompt_tokens(),
+                       PromptBlocks(sequence), sequence.request().deadline,
                        [post = post_, id = sequence.id(),
                         attempt = sequence.request().attempt](absl::StatusOr<HandoffSent> sent) {
                          post([id, attempt, sent = std::move(sent)](EngineCore& core) mutable {
@@ -130,14 +128,13 @@ void EngineCore::SendComputed(const Sequence& sequence) {
 // No timer but the request's deadline: how long the prompt waits at the other worker is not known
 // here. Once the sender has reserved, its lease covers its death; before, the router does.
 void EngineCore::ExpectHandoff(Sequence& sequence) {
-  const uint32_t tokens = sequence.prompt_tokens();
-  const uint32_t used = (tokens + limits_.block_tokens - 1) / limits_.block_tokens;
+  std::vector<BlockId> blocks = PromptBlocks(sequence);
   ++sequence.open_handoffs;
   sequence.handoff_began = parts_.clock->Now();
-  sequence.clean_blocks = used;  // the handoff writes them whole
+  sequence.clean_blocks = static_cast<uint32_t>(blocks.size());  // the handoff writes them whole
   parts_.receiver->Expect(
-      sequence.handoff_key(), tokens, {sequence.blocks.begin(), sequence.blocks.begin() + used},
-      sequence.cached_blocks, sequence.request().deadline,
+      sequence.handoff_key(), sequence.prompt_tokens(), std::move(blocks), sequence.cached_blocks,
+      sequence.request().deadline,
       [post = post_, id = sequence.id()](absl::StatusOr<HandoffReceived> received) {
         post([id, received = std::move(received)](EngineCore& core) mutable {
           core.OnReceived(id, std::move(received));

@@ -53,7 +53,7 @@ absl::string_view NameOf(SequenceState state) {
 
 uint64_t BlocksNeeded(const EngineRequest& request, uint32_t block_tokens) {
   const uint64_t output = request.role == Role::kPrefill ? 0 : request.max_tokens;
-  const uint64_t one = (request.prompt.size() + output + block_tokens - 1) / block_tokens;
+  const uint64_t one = BlocksFor(request.prompt.size() + output, block_tokens);
   const uint64_t shared = request.prompt.size() / block_tokens;
   return one + (SequencesNeeded(request) - 1) * (one - shared);
 }
