@@ -52,21 +52,28 @@ std::vector<std::string> Words(const SenderActions& a) {
   return words;
 }
 
-// The rows of a table as Markdown; pairs that are ignored have none.
-template <typename State, typename Event>
-std::string Rows(int states, int events) {
-  std::string rows;
+// Calls with state, event and step of each pair that is not ignored.
+template <typename State, typename Event, typename Call>
+void ForEachRow(int states, int events, Call call) {
   for (int s = 0; s < states; ++s) {
     for (int e = 0; e < events; ++e) {
       const auto state = static_cast<State>(s);
       const auto event = static_cast<Event>(e);
       const auto step = Next(state, event);
-      if (step == decltype(step){state, {}}) continue;
-      const std::vector<std::string> words = Words(step.actions);
-      absl::StrAppend(&rows, "| ", NameOf(state), " | ", NameOf(event), " | ", NameOf(step.next),
-                      " | ", words.empty() ? "-" : absl::StrJoin(words, ", "), " |\n");
+      if (step != decltype(step){state, {}}) call(state, event, step);
     }
   }
+}
+
+// The rows of a table as Markdown.
+template <typename State, typename Event>
+std::string Rows(int states, int events) {
+  std::string rows;
+  ForEachRow<State, Event>(states, events, [&](State state, Event event, const auto& step) {
+    const std::vector<std::string> words = Words(step.actions);
+    absl::StrAppend(&rows, "| ", NameOf(state), " | ", NameOf(event), " | ", NameOf(step.next),
+                    " | ", words.empty() ? "-" : absl::StrJoin(words, ", "), " |\n");
+  });
   return rows;
 }
 
@@ -102,20 +109,14 @@ std::string Promela(absl::string_view side, int states, int events) {
                    Defines(absl::StrCat(prefix, "ON_"), events,
                            [](int i) { return NameOf(static_cast<Event>(i)); }),
                    "inline ", absl::AsciiStrToLower(side), "_step(state, event) {\n  if\n");
-  for (int s = 0; s < states; ++s) {
-    for (int e = 0; e < events; ++e) {
-      const auto state = static_cast<State>(s);
-      const auto event = static_cast<Event>(e);
-      const auto step = Next(state, event);
-      if (step == decltype(step){state, {}}) continue;
-      std::vector<std::string> actions;
-      for (const std::string& word : Words(step.actions)) actions.push_back(Identifier(word));
-      absl::StrAppend(&text, "  :: state == ", prefix, Identifier(NameOf(state)),
-                      " && event == ", prefix, "ON_", Identifier(NameOf(event)),
-                      " -> state = ", prefix, Identifier(NameOf(step.next)),
-                      "; act = ", actions.empty() ? "0" : absl::StrJoin(actions, " | "), "\n");
-    }
-  }
+  ForEachRow<State, Event>(states, events, [&](State state, Event event, const auto& step) {
+    std::vector<std::string> actions;
+    for (const std::string& word : Words(step.actions)) actions.push_back(Identifier(word));
+    absl::StrAppend(&text, "  :: state == ", prefix, Identifier(NameOf(state)),
+                    " && event == ", prefix, "ON_", Identifier(NameOf(event)),
+                    " -> state = ", prefix, Identifier(NameOf(step.next)),
+                    "; act = ", actions.empty() ? "0" : absl::StrJoin(actions, " | "), "\n");
+  });
   return text + "  :: else -> act = 0\n  fi\n}\n";
 }
 

@@ -7,8 +7,8 @@
 
 #include "tests/support/fake_clock.h"
 #include "tests/support/status_matchers.h"
-#include "tests/worker/engine/fake_handoff.h"
 #include "tests/worker/engine/harness.h"
+#include "tests/worker/engine/pair.h"
 
 namespace tandem {
 namespace {
@@ -82,23 +82,16 @@ TEST(SimModel, AnswersDoNotDependOnBatchesPreemptionOrHandoffs) {
   FakeHandoff handoff(prefill.model->kv(), decode.model->kv());
   prefill.Connect(&handoff, nullptr);
   decode.Connect(nullptr, &handoff);
-  for (EngineRequest request : Requests()) {
+  for (const EngineRequest& request : Requests()) {
     alone.Submit(request);
     while (alone.Turn()) {
     }
     crowded.Submit(request);
-    request.role = Role::kPrefill;
-    prefill.Submit(request);
-    request.role = Role::kDecode;
-    decode.Submit(request);
+    SubmitSplit(request, prefill, decode);
   }
   while (crowded.Turn()) {
   }
-  for (int i = 0; i < 200; ++i) {
-    prefill.Turn();
-    decode.Turn();
-    handoff.Deliver();
-  }
+  RunSplit(prefill, decode, handoff, 200);
   for (const EngineRequest& request : Requests()) {
     EXPECT_EQ(alone.Tokens(request.handle).size(), 40u) << "no token ends an output";
     EXPECT_THAT(alone.Tokens(request.handle), Not(Contains(2)));

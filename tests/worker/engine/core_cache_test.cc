@@ -4,8 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "tests/support/status_matchers.h"
-#include "tests/worker/engine/fake_handoff.h"
 #include "tests/worker/engine/harness.h"
+#include "tests/worker/engine/pair.h"
 
 namespace tandem {
 namespace {
@@ -179,15 +179,8 @@ TEST(EnginePrefixCache, BothEndsOfAHandoffUseWhatTheyHave) {
   const std::vector<int32_t> prompt = ToyRequest(1, 100, 1).prompt;
   for (uint64_t handle = 1; handle <= 3; ++handle) {
     EngineRequest request = WithPrompt(handle, Joined(prompt, ToyRequest(handle, 9, 1).prompt), 20);
-    request.role = Role::kPrefill;
-    prefill.Submit(request);
-    request.role = Role::kDecode;
-    decode.Submit(request);
-    for (int i = 0; i < 60; ++i) {
-      prefill.Turn();
-      decode.Turn();
-      handoff.Deliver();
-    }
+    SubmitSplit(request, prefill, decode);
+    RunSplit(prefill, decode, handoff, 60);
     EXPECT_EQ(decode.sink->heard[handle].token_ids, ExpectedAnswer(request).token_ids);
     EXPECT_EQ(prefill.sink->heard[handle].cached_tokens, handle == 1 ? 0u : 96u);
     EXPECT_EQ(decode.sink->heard[handle].cached_tokens, 0u) << "the prefill worker tells";

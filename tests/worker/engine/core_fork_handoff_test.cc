@@ -12,13 +12,6 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-EngineRequest Several(uint64_t handle, uint32_t outputs, uint32_t prompt, uint32_t max_tokens) {
-  EngineRequest request = ToyRequest(handle, prompt, max_tokens);
-  request.outputs = outputs;
-  request.logprobs = 2;
-  return request;
-}
-
 TEST(EngineForkHandoff, SplitEqualsUnifiedForEachOutput) {
   Pair pair;
   std::vector<EngineRequest> requests;
@@ -128,16 +121,7 @@ TEST(EngineForkHandoff, AReassignedPrefillTellsTheNextWorkerOfAllOutputs) {
   for (const int turns : {1, 4}) {
     Pair pair;
     const EngineRequest request = Several(1, 3, 60, 8);
-    EngineRequest prefill = request;
-    prefill.role = Role::kPrefill;
-    prefill.peer = "dead:1";
-    pair.prefill.Submit(prefill);
-    for (int i = 0; i < turns; ++i) pair.prefill.Turn();
-    EngineRequest decode = request;
-    decode.role = Role::kDecode;
-    decode.attempt = 1;
-    pair.decode.Submit(decode);
-    pair.prefill.core->Reassign(CoreHarness::kSession, 1, 1, "alive:1");
+    pair.SubmitAndReassign(request, turns);
     pair.RunDry();
     for (uint32_t i = 0; i < 3; ++i) {
       EXPECT_EQ(pair.decode.sink->heard[1].output(i).token_ids,

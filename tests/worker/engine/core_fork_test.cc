@@ -14,13 +14,6 @@ using ::testing::AllOf;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
-EngineRequest Several(uint64_t handle, uint32_t outputs, uint32_t prompt, uint32_t max_tokens) {
-  EngineRequest request = ToyRequest(handle, prompt, max_tokens);
-  request.outputs = outputs;
-  request.logprobs = 2;
-  return request;
-}
-
 void ExpectAnswers(const EngineRequest& request, const Heard& heard) {
   for (uint32_t output = 0; output < request.outputs; ++output) {
     SCOPED_TRACE(testing::Message() << "request " << request.handle << ", output " << output);

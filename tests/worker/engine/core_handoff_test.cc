@@ -221,16 +221,7 @@ TEST(EngineHandoff, AReassignedPrefillIsNotComputedAgain) {
   for (const int turns : {1, 3}) {  // while computing, and after it
     Pair pair;
     const EngineRequest request = Detailed(1, 100, 8);
-    EngineRequest prefill = request;
-    prefill.role = Role::kPrefill;
-    prefill.peer = "dead:1";
-    pair.prefill.Submit(prefill);
-    for (int i = 0; i < turns; ++i) pair.prefill.Turn();
-    EngineRequest decode = request;
-    decode.role = Role::kDecode;
-    decode.attempt = 1;
-    pair.decode.Submit(decode);
-    pair.prefill.core->Reassign(CoreHarness::kSession, 1, 1, "alive:1");
+    pair.SubmitAndReassign(request, turns);
     pair.prefill.core->Reassign(CoreHarness::kSession, 1, 1, "alive:1");
     pair.RunDry();
     EXPECT_THAT(pair.handoff.peers, ElementsAre("dead:1", "alive:1"));

@@ -4,8 +4,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "tests/support/status_matchers.h"
-#include "tests/worker/engine/fake_handoff.h"
 #include "tests/worker/engine/harness.h"
+#include "tests/worker/engine/pair.h"
 
 namespace tandem {
 namespace {
@@ -256,17 +256,8 @@ TEST(EnginePreemption, ADecodeIsComputedAgainWithoutItsPrefillWorker) {
   prefill.Connect(&handoff, nullptr);
   c.h.Connect(nullptr, &handoff);
   std::vector<EngineRequest> requests = {Detailed(1, 20, 100), Detailed(2, 20, 100)};
-  for (EngineRequest request : requests) {
-    request.role = Role::kPrefill;
-    prefill.Submit(request);
-    request.role = Role::kDecode;
-    c.h.Submit(request);
-  }
-  for (int i = 0; i < 250; ++i) {
-    prefill.Turn();
-    c.h.Turn();
-    handoff.Deliver();
-  }
+  for (const EngineRequest& request : requests) SubmitSplit(request, prefill, c.h);
+  RunSplit(prefill, c.h, handoff, 250);
   EXPECT_FALSE(c.Has("preemptions_total", 0));
   EXPECT_EQ(handoff.open(), 0u);
   EXPECT_THAT(handoff.faults, IsEmpty());

@@ -3,8 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "tests/support/status_matchers.h"
-#include "tests/worker/engine/fake_handoff.h"
 #include "tests/worker/engine/harness.h"
+#include "tests/worker/engine/pair.h"
 
 namespace tandem {
 namespace {
@@ -179,11 +179,7 @@ TEST(EnginePriority, WhoHandsOverIsNotDisplaced) {
   EXPECT_THAT(r.h.sink->heard[2].token_ids, IsEmpty());
   low.role = Role::kDecode;
   decode.Submit(low);
-  for (int i = 0; i < 20; ++i) {
-    r.h.Turn();
-    decode.Turn();
-    handoff.Deliver();
-  }
+  RunSplit(r.h, decode, handoff, 20);
   EXPECT_EQ(decode.sink->heard[1].token_ids, ExpectedAnswer(low).token_ids);
   r.ExpectAnswers({Ranked(2, 100)});
 }

@@ -10,9 +10,9 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "tests/support/status_matchers.h"
-#include "tests/worker/engine/fake_handoff.h"
 #include "tests/worker/engine/harness.h"
 #include "tests/worker/engine/letters.h"
+#include "tests/worker/engine/pair.h"
 
 // Guided requests: the engine, the pool's threads, and the toy model with a vocabulary of letters.
 namespace tandem {
@@ -439,15 +439,8 @@ TEST_F(GuideTest, AWrongGrammarEndsBothSidesOfASplit) {
   prefill.harness.Connect(&handoff, nullptr);
   decode.harness.Connect(nullptr, &handoff);
   EngineRequest request = Guided(1, {Kind::kRegex, "(", {}});
-  request.role = Role::kPrefill;
-  prefill.harness.Submit(request);
-  request.role = Role::kDecode;
-  decode.harness.Submit(request);
-  for (int i = 0; i < 5; ++i) {
-    prefill.harness.Turn();
-    decode.harness.Turn();
-    handoff.Deliver();
-  }
+  SubmitSplit(request, prefill.harness, decode.harness);
+  RunSplit(prefill.harness, decode.harness, handoff, 5);
   for (GuidedCore* core : {&prefill, &decode}) {
     EXPECT_THAT(core->harness.sink->heard[1].error,
                 StatusIs(absl::StatusCode::kInvalidArgument, StartsWith("guided.regex: ")));

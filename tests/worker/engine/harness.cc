@@ -120,6 +120,13 @@ EngineRequest ToyRequest(uint64_t handle, uint32_t tokens, uint32_t max_tokens) 
   return request;
 }
 
+EngineRequest Several(uint64_t handle, uint32_t outputs, uint32_t tokens, uint32_t max_tokens) {
+  EngineRequest request = ToyRequest(handle, tokens, max_tokens);
+  request.outputs = outputs;
+  request.logprobs = 2;
+  return request;
+}
+
 void Adjust(EngineRequest& request, uint32_t mixture) {
   SamplingSpec& spec = request.sampling;
   if (mixture % 2 == 0) spec.presence_penalty = 1.5f;

@@ -89,6 +89,8 @@ struct CoreHarness {
 
 // A request with a prompt of `tokens` tokens, different for each handle.
 EngineRequest ToyRequest(uint64_t handle, uint32_t tokens, uint32_t max_tokens);
+// The same with several outputs, whose log-probabilities are asked for.
+EngineRequest Several(uint64_t handle, uint32_t outputs, uint32_t tokens, uint32_t max_tokens);
 // Penalties, bias, allowed ids and min_tokens of one of some mixtures.
 void Adjust(EngineRequest& request, uint32_t mixture);
 

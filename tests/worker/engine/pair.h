@@ -9,6 +9,27 @@
 
 namespace tandem {
 
+// One request at both of its workers.
+template <typename Core>
+void SubmitSplit(EngineRequest request, Core& prefill, Core& decode) {
+  request.role = Role::kPrefill;
+  request.peer = "decode:1";
+  prefill.Submit(request);
+  request.role = Role::kDecode;
+  request.peer = "";
+  decode.Submit(std::move(request));
+}
+
+// Rounds of both, and of what travels between them.
+template <typename Core>
+void RunSplit(Core& prefill, Core& decode, FakeHandoff& handoff, int rounds) {
+  for (int i = 0; i < rounds; ++i) {
+    prefill.Turn();
+    decode.Turn();
+    handoff.Deliver();
+  }
+}
+
 // A prefill worker, a decode worker and the handoff between them.
 struct Pair {
   explicit Pair(uint32_t decode_blocks = 64)
@@ -23,21 +44,21 @@ struct Pair {
       EXPECT_THAT(h->model.faults, ::testing::IsEmpty());
     }
   }
-  void Submit(EngineRequest request) {
+  void Submit(EngineRequest request) { SubmitSplit(std::move(request), prefill, decode); }
+  void Turn() { RunSplit(prefill, decode, handoff, 1); }
+  void RunDry() { RunSplit(prefill, decode, handoff, 300); }
+  // The request goes to a decode worker that is dead, and after so many rounds to this one.
+  void SubmitAndReassign(EngineRequest request, int rounds) {
     request.role = Role::kPrefill;
-    request.peer = "decode:1";
+    request.peer = "dead:1";
     prefill.Submit(request);
+    for (int i = 0; i < rounds; ++i) prefill.Turn();
     request.role = Role::kDecode;
     request.peer = "";
+    request.attempt = 1;
+    const uint64_t handle = request.handle;
     decode.Submit(std::move(request));
-  }
-  void Turn() {
-    prefill.Turn();
-    decode.Turn();
-    handoff.Deliver();
-  }
-  void RunDry() {
-    for (int i = 0; i < 300; ++i) Turn();
+    prefill.core->Reassign(CoreHarness::kSession, handle, 1, "alive:1");
   }
   void ExpectAllFree() {
     EXPECT_EQ(prefill.core->load().blocks_free, prefill.pool->blocks());

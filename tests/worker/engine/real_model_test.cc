@@ -5,8 +5,8 @@
 #include "tests/support/fake_clock.h"
 #include "tests/support/random_model.h"
 #include "tests/support/status_matchers.h"
-#include "tests/worker/engine/fake_handoff.h"
 #include "tests/worker/engine/harness.h"
+#include "tests/worker/engine/pair.h"
 #include "worker/model/decoder.h"
 
 namespace tandem {
@@ -144,18 +144,11 @@ TEST(EngineOnRealModel, FourOutputsOfAPromptChangeNoBitOfTheFirst) {
     one_by_one.Submit(request);
     while (one_by_one.Turn()) {
     }
-    request.role = Role::kPrefill;
-    prefill.Submit(request);
-    request.role = Role::kDecode;
-    decode.Submit(request);
+    SubmitSplit(request, prefill, decode);
   }
   while (together.Turn()) {
   }
-  for (int i = 0; i < 400; ++i) {
-    prefill.Turn();
-    decode.Turn();
-    handoff.Deliver();
-  }
+  RunSplit(prefill, decode, handoff, 400);
   for (const EngineRequest& request : Requests()) {
     const Heard& want = one_by_one.sink->heard[request.handle];
     ExpectSame(Alone().at(request.handle), want);
@@ -216,18 +209,8 @@ TEST(EngineOnRealModel, SplitEqualsUnified) {
   FakeHandoff handoff(prefill.decoder->kv(), decode.decoder->kv());
   prefill.Connect(&handoff, nullptr);
   decode.Connect(nullptr, &handoff);
-  for (EngineRequest request : Requests()) {
-    request.role = Role::kPrefill;
-    request.peer = "decode:1";
-    prefill.Submit(request);
-    request.role = Role::kDecode;
-    decode.Submit(request);
-  }
-  for (int i = 0; i < 200; ++i) {
-    prefill.Turn();
-    decode.Turn();
-    handoff.Deliver();
-  }
+  for (const EngineRequest& request : Requests()) SubmitSplit(request, prefill, decode);
+  RunSplit(prefill, decode, handoff, 200);
   EXPECT_THAT(handoff.faults, IsEmpty());
   for (const EngineRequest& request : Requests()) {
     SCOPED_TRACE(request.handle);
