@@ -3,14 +3,9 @@
 #include <cstdint>
 #include <numbers>
 
-namespace tandem::bench {
+#include "base/mix.h"
 
-// Mixes 64 bits (the finalizer of SplitMix64): a bijection that looks random.
-inline uint64_t Mix(uint64_t x) {
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-  return x ^ (x >> 31);
-}
+namespace tandem::bench {
 
 // What a draw is for, so that one seed gives streams that have nothing to do with one another.
 enum class Stream : uint64_t { kArrivals = 1, kInput, kOutput, kShared, kBlock, kRequest };

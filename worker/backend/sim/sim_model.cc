@@ -6,6 +6,7 @@
 
 #include "absl/memory/memory.h"
 #include "absl/strings/str_cat.h"
+#include "base/mix.h"
 
 namespace tandem {
 namespace {
@@ -35,13 +36,6 @@ class SimMemory final : public BlockMemory {
   const uint32_t blocks_;
   std::vector<uint8_t> bytes_;
 };
-
-// The finaliser of SplitMix64.
-uint64_t Mix(uint64_t x) {
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
-  return x ^ (x >> 31);
-}
 
 KvLayout LayoutOf(const SimModel::Options& options) {
   KvLayout layout = SimModel::KvGeometry();
