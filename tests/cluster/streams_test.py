@@ -13,7 +13,8 @@ from cluster import BIN, PATIENCE, Cluster, await_true, ids_request
 from google.rpc import error_details_pb2, status_pb2
 from tandem.inference.v1.inference_pb2_grpc import InferenceServiceStub
 
-LONG = 8000  # tokens that nobody will wait for
+CONTEXT = 1 << 18
+LONG = 200_000  # tokens: far more than any machine computes within the limits below
 SMALL_STEPS = ("engine.max_sequences=4", "engine.max_batch_tokens=20")
 
 
@@ -39,7 +40,7 @@ class StreamsTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.folder = tempfile.TemporaryDirectory()
-        cls.model = tiny_model.write(cls.folder.name)
+        cls.model = tiny_model.write(cls.folder.name, max_position_embeddings=CONTEXT)
 
     @classmethod
     def tearDownClass(cls):
