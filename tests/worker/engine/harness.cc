@@ -83,8 +83,8 @@ void CoreHarness::Connect(HandoffSender* sender, HandoffReceiver* receiver) {
                           .clock = &clock,
                           .metrics = metrics,
                           .guides = guides},
-                         [this](EngineMessage message) {
-                           TANDEM_CHECK(posted.TryPush(std::move(message)), "too many messages");
+                         [posted = posted](EngineMessage message) {
+                           TANDEM_CHECK(posted->TryPush(std::move(message)), "too many messages");
                          });
   TANDEM_CHECK(created.ok(), created.status().ToString().c_str());
   core = *std::move(created);
@@ -98,7 +98,7 @@ void CoreHarness::Submit(EngineRequest request) {
 }
 
 bool CoreHarness::Turn() {
-  for (EngineMessage& message : posted.PopAll(absl::ZeroDuration())) message(*core);
+  for (EngineMessage& message : posted->PopAll(absl::ZeroDuration())) message(*core);
   return core->Step();
 }
 

@@ -82,7 +82,9 @@ struct CoreHarness {
   EngineOptions options;
   const EngineMetrics* metrics = nullptr;  // taken by Connect
   GuidePool* guides = nullptr;             // the same
-  BoundedQueue<EngineMessage> posted{4096};
+  // Shared with threads of `guides`, which may outlive the core.
+  std::shared_ptr<BoundedQueue<EngineMessage>> posted =
+      std::make_shared<BoundedQueue<EngineMessage>>(4096);
   std::unique_ptr<EngineCore> core;
   std::shared_ptr<RecordingSink> sink = std::make_shared<RecordingSink>();
 };
