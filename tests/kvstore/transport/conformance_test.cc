@@ -7,9 +7,12 @@
 #include <utility>
 #include <vector>
 
+#include "base/mutex.h"
+#include "kvstore/transport/shm.h"
 #include "kvstore/transport/tcp.h"
 #include "kvstore/transport/transport.h"
 #include "tests/support/kv_frames.h"
+#include "tests/support/scratch_folder.h"
 #include "tests/support/status_matchers.h"
 
 // What every transport must do; one row in INSTANTIATE_TEST_SUITE_P a transport.
@@ -21,14 +24,39 @@ using Code = absl::StatusCode;
 
 struct TransportUnderTest {
   std::string name;
-  std::function<std::unique_ptr<Transport>()> make;
+  std::function<std::unique_ptr<Transport>(const std::string& folder)> make;
+};
+
+// Checks frames and keeps none: for more of them than fit into memory.
+class CheckingSink final : public FrameSink {
+ public:
+  void OnFrame(const FrameHeader& header, absl::Span<const uint8_t> landed) override {
+    if (FrameDigest(header, {landed}) == header.digest) intact_bytes_ += landed.size();
+  }
+  void OnLinkClosed(const LinkName&, const absl::Status&) override {
+    MutexLock lock(&mu_);
+    closed_ = true;
+    changed_.NotifyAll();
+  }
+  // Of the whole link; waits for its end.
+  uint64_t intact_bytes() {
+    MutexLock lock(&mu_);
+    while (!closed_) changed_.Wait(&mu_);
+    return intact_bytes_;
+  }
+
+ private:
+  uint64_t intact_bytes_ = 0;  // the transport's thread's until the link has closed
+  Mutex mu_;
+  CondVar changed_;
+  bool closed_ ABSL_GUARDED_BY(mu_) = false;
 };
 
 class TransportConformance : public testing::TestWithParam<TransportUnderTest> {
  protected:
   void SetUp() override {
-    sender_ = GetParam().make();
-    receiver_ = GetParam().make();
+    sender_ = GetParam().make(folder_.path());
+    receiver_ = GetParam().make(folder_.path());
   }
   void TearDown() override {
     sink_.Hold(false);
@@ -36,9 +64,11 @@ class TransportConformance : public testing::TestWithParam<TransportUnderTest> {
     receiver_.reset();
   }
 
-  void LinkUp(uint64_t window_bytes, LinkName link = {77, 1}) {
+  void LinkUp(uint64_t window_bytes, LinkName link = {77, 1}, FrameSink* sink = nullptr) {
     endpoint_ = {link, receiver_->address(), {1, 2, 3}, window_bytes};
-    ASSERT_THAT(receiver_->Admit({link, endpoint_.token, window_bytes}, &sink_), IsOk());
+    ASSERT_THAT(
+        receiver_->Admit({link, endpoint_.token, window_bytes}, sink != nullptr ? sink : &sink_),
+        IsOk());
     auto push = sender_->Connect(endpoint_, RealClock()->Now() + absl::Seconds(5));
     ASSERT_THAT(push, IsOk());
     push_ = *std::move(push);
@@ -47,6 +77,7 @@ class TransportConformance : public testing::TestWithParam<TransportUnderTest> {
     return push_->Push(HeaderFor(endpoint_.link, payload), {payload}, limits);
   }
 
+  const ScratchFolder folder_;
   std::unique_ptr<Transport> sender_, receiver_;
   RecordingSink sink_;
   TransportEndpoint endpoint_;
@@ -70,6 +101,35 @@ TEST_P(TransportConformance, FramesOfEverySizeArriveIntactAndInOrder) {
     EXPECT_EQ(got[i].header.tag.link, endpoint_.link);
     EXPECT_EQ(got[i].header.place, (FramePlace{1, 2, 3}));
   }
+}
+
+TEST_P(TransportConformance, AGigabyteInFramesOfAllSizesArrivesIntact) {
+  CheckingSink sink;
+  LinkUp(32 << 20, {77, 1}, &sink);
+  const std::vector<uint8_t> bytes = RandomBytes(32 << 20, 1);
+  uint64_t pushed = 0;
+  for (size_t size = 1, at = 0; pushed < uint64_t{1} << 30; size = size * 3 % bytes.size() + 1) {
+    at = (at + 12'345) % (bytes.size() - size + 1);
+    ASSERT_THAT(Push(absl::MakeConstSpan(bytes).subspan(at, size)), IsOk());
+    pushed += size;
+  }
+  push_.reset();
+  EXPECT_EQ(sink.intact_bytes(), pushed);
+}
+
+TEST_P(TransportConformance, AFlippedBitInAPayloadIsDeliveredForTheSinkToFind) {
+  LinkUp(10'000);
+  std::vector<uint8_t> payload = RandomBytes(3'000, 1);
+  const FrameHeader header = HeaderFor(endpoint_.link, payload);
+  for (const size_t at : {size_t{0}, size_t{1'500}, payload.size() - 1}) {
+    payload[at] ^= 1;
+    ASSERT_THAT(push_->Push(header, {payload}, {}), IsOk());
+    payload[at] ^= 1;
+  }
+  ASSERT_THAT(push_->Push(header, {payload}, {}), IsOk());
+  const auto got = sink_.WaitForFrames(4);
+  ASSERT_EQ(got.size(), 4u);
+  for (size_t i = 0; i < 4; ++i) EXPECT_EQ(got[i].intact, i == 3) << i;
 }
 
 TEST_P(TransportConformance, APayloadMayBeGatheredFromManyPieces) {
@@ -208,6 +268,24 @@ TEST_P(TransportConformance, AfterRetireTheSinkIsNotCalledAndTheWindowIsGone) {
   EXPECT_EQ(sink_.closes(), 0u);
 }
 
+TEST_P(TransportConformance, ALinkMayBeRetiredWhileFramesAreUnderWay) {
+  for (uint64_t epoch = 1; epoch <= 20; ++epoch) {
+    LinkUp(100'000, {77, epoch});
+    const size_t before = sink_.frames();
+    std::thread pusher([this] {
+      while (Push(RandomBytes(30'000, 1)).ok()) {
+      }
+    });
+    EXPECT_GT(sink_.WaitForFrames(before + epoch).size(), before);
+    receiver_->Retire(endpoint_.link);
+    const size_t after = sink_.frames();
+    pusher.join();
+    EXPECT_EQ(sink_.frames(), after);
+    EXPECT_TRUE(push_->broken());
+  }
+  EXPECT_EQ(sink_.closes(), 0u);
+}
+
 TEST_P(TransportConformance, OnlyTheRightLinkEpochAndTokenGetIn) {
   const LinkName link{77, 2};
   const Bytes16 token = {9, 9};
@@ -255,10 +333,15 @@ TEST_P(TransportConformance, CapabilitiesAreSensible) {
   EXPECT_THAT(receiver_->Admit({{1, 1}, {}, 0}, &sink_), StatusIs(Code::kInvalidArgument));
 }
 
-INSTANTIATE_TEST_SUITE_P(Transports, TransportConformance,
-                         testing::Values(TransportUnderTest{"tcp",
-                                                            [] { return *MakeTcpTransport({}); }}),
-                         [](const auto& info) { return info.param.name; });
+INSTANTIATE_TEST_SUITE_P(
+    Transports, TransportConformance,
+    testing::Values(TransportUnderTest{"tcp",
+                                       [](const std::string&) { return *MakeTcpTransport({}); }},
+                    TransportUnderTest{"shm",
+                                       [](const std::string& folder) {
+                                         return *MakeShmTransport({.directory = folder});
+                                       }}),
+    [](const auto& info) { return info.param.name; });
 
 }  // namespace
 }  // namespace tandem

@@ -1,0 +1,74 @@
+#include "kvstore/transport/land.h"
+
+#include <poll.h>
+
+#include <array>
+
+#include "absl/strings/str_cat.h"
+#include "base/status.h"
+#include "kvstore/transport/wire.h"
+
+namespace tandem {
+namespace {
+
+// What has come out of the window, and how much of that the sender knows.
+class Consumption {
+ public:
+  Consumption(const Socket& socket, const Landing& landing, const PushLimits& limits)
+      : socket_(socket), tell_after_bytes_(landing.window_bytes / 4), limits_(limits) {}
+
+  absl::Status Add(uint64_t payload_bytes) {
+    total_.payload_bytes += payload_bytes;
+    ++total_.frames;
+    return total_.payload_bytes - told_.payload_bytes > tell_after_bytes_ ? Tell()
+                                                                          : absl::OkStatus();
+  }
+  absl::Status Tell() {
+    if (told_.frames == total_.frames) return absl::OkStatus();
+    told_ = total_;
+    return socket_.WriteAll(wire::Encode(total_), limits_);
+  }
+  uint64_t frames() const { return total_.frames; }
+
+ private:
+  const Socket& socket_;
+  const uint64_t tell_after_bytes_;
+  const PushLimits limits_;
+  wire::Consumed total_, told_;
+};
+
+absl::Status CheckBelongs(const FrameHeader& header, const Landing& landing, uint64_t sequence) {
+  if (header.tag.link != landing.link) {
+    return absl::DataLossError(absl::StrCat("KV frame of link epoch ", header.tag.link.epoch,
+                                            " on a connection of epoch ", landing.link.epoch));
+  }
+  if (header.sequence == sequence) return absl::OkStatus();
+  return absl::DataLossError(
+      absl::StrCat("KV frame ", header.sequence, " came where ", sequence, " was due"));
+}
+
+}  // namespace
+
+absl::Status LandFrames(const Socket& socket, const Landing& landing, absl::Duration stall,
+                        const TakePayload& take, FrameSink* sink) {
+  const PushLimits limits{.stall = stall};
+  const PushLimits for_ever{.stall = absl::InfiniteDuration()};
+  Consumption consumption(socket, landing, limits);
+  while (true) {
+    std::array<uint8_t, wire::kFrameBytes> head;
+    ASSIGN_OR_RETURN(const size_t got, socket.ReadSome(absl::MakeSpan(head)));
+    if (got == 0) {
+      RETURN_IF_ERROR(consumption.Tell());
+      RETURN_IF_ERROR(socket.Wait(POLLIN, for_ever));
+      continue;
+    }
+    RETURN_IF_ERROR(socket.ReadAll(absl::MakeSpan(head).subspan(got), limits));
+    ASSIGN_OR_RETURN(const FrameHeader header, wire::DecodeFrame(head, landing.window_bytes));
+    RETURN_IF_ERROR(CheckBelongs(header, landing, consumption.frames()));
+    ASSIGN_OR_RETURN(const absl::Span<const uint8_t> landed, take(header));
+    sink->OnFrame(header, landed);
+    RETURN_IF_ERROR(consumption.Add(header.payload_bytes));
+  }
+}
+
+}  // namespace tandem

@@ -1,0 +1,49 @@
+#pragma once
+#include <array>
+#include <atomic>
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/types/span.h"
+#include "kvstore/transport/socket.h"
+#include "kvstore/transport/transport.h"
+#include "kvstore/transport/wire.h"
+
+namespace tandem {
+
+// The sending end of a link whose headers, and Consumed messages back, travel over a socket: never
+// sends more than the landing window has room for. Where the payload travels is up to who derives.
+//   life, errors, threads  as PushConnection
+class PacedPush : public PushConnection {
+ public:
+  PacedPush(Socket socket, uint64_t window_bytes);
+
+  absl::Status Push(const FrameHeader& header, absl::Span<const absl::Span<const uint8_t>> payload,
+                    const PushLimits& limits) final;
+  void Break() final;
+  bool broken() const final { return broken_; }
+
+ protected:
+  using HeaderBytes = std::array<uint8_t, wire::kFrameBytes>;
+  // Sends a frame that there is room for. After an error the link is broken.
+  virtual absl::Status Write(const HeaderBytes& header,
+                             absl::Span<const absl::Span<const uint8_t>> payload,
+                             const PushLimits& limits) = 0;
+  const Socket& socket() const { return socket_; }
+
+ private:
+  // Takes in what the receiver says it has consumed, until `bytes` fit into its window.
+  absl::Status WaitForRoom(uint64_t bytes, const PushLimits& limits);
+  absl::Status TakeConsumed();
+
+  const Socket socket_;
+  const uint64_t window_bytes_;
+  std::atomic<bool> broken_{false};
+  uint64_t frames_ = 0;        // pushed
+  uint64_t in_flight_ = 0;     // payload bytes pushed and not known to be consumed
+  uint64_t acknowledged_ = 0;  // payload bytes consumed, as last heard
+  std::array<uint8_t, wire::kConsumedBytes> consumed_{};  // a message that is arriving
+  size_t consumed_bytes_ = 0;                             // of it
+};
+
+}  // namespace tandem
