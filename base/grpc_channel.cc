@@ -3,8 +3,10 @@
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 
+#include "base/certificates.h"
+#include "base/grpc_tls.h"
 #include "base/status.h"
-#include "base/tls.h"
+#include "base/tls_config.h"
 
 namespace tandem {
 namespace {
@@ -29,9 +31,16 @@ void KeepCallbackThreads() {
   (void)kept;
 }
 
-absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& target,
-                                                           const ChannelOptions& options) {
-  ASSIGN_OR_RETURN(TlsFiles files, ReadTls(options.tls, options.tls_option));
+absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeChannelCredentials(
+    const config::v1::ClientTlsConfig& tls, const std::string& section) {
+  ASSIGN_OR_RETURN(TlsSettings settings, TlsSettingsOf(tls, section));
+  if (settings.ca_file.empty()) return grpc::InsecureChannelCredentials();
+  ASSIGN_OR_RETURN(auto certificates, Certificates::Watch(std::move(settings)));
+  return TlsChannelCredentials(std::move(certificates));
+}
+
+std::shared_ptr<grpc::Channel> MakeChannel(const std::string& target,
+                                           const ChannelOptions& options) {
   KeepCallbackThreads();
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(static_cast<int>(options.max_message_bytes));
@@ -44,13 +53,10 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const std::string& ta
   // A worker that restarts is back within a second or two; the library would wait up to 2 minutes.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2'000);
-  if (files.ca.empty()) {
-    return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments);
-  }
   if (!options.server_name.empty()) arguments.SetSslTargetNameOverride(options.server_name);
   return grpc::CreateCustomChannel(
       target,
-      grpc::SslCredentials({std::move(files.ca), std::move(files.key), std::move(files.cert)}),
+      options.credentials != nullptr ? options.credentials : grpc::InsecureChannelCredentials(),
       arguments);
 }
 

@@ -9,9 +9,11 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
+#include "base/certificates.h"
 #include "base/grpc_channel.h"
+#include "base/grpc_tls.h"
 #include "base/status.h"
-#include "base/tls.h"
+#include "base/tls_config.h"
 #include "grpc/health/v1/health.pb.h"
 
 namespace tandem {
@@ -31,20 +33,16 @@ class NoReflection final : public grpc::ServerBuilderOption {
 
 absl::StatusOr<std::shared_ptr<grpc::ServerCredentials>> Credentials(
     const config::v1::ServerConfig& config, bool loopback) {
-  ASSIGN_OR_RETURN(const TlsFiles files, ReadTls(config.tls(), "server.tls"));
-  if (files.cert.empty()) {
-    if (loopback || config.insecure()) return grpc::InsecureServerCredentials();
-    return absl::InvalidArgumentError(absl::StrCat(
-        "server.listen: ", config.listen(),
-        " can be reached from other machines, so it needs TLS: set server.tls.cert_file and "
-        "server.tls.key_file, or listen on 127.0.0.1, or set server.insecure to true"));
+  ASSIGN_OR_RETURN(TlsSettings tls, TlsSettingsOf(config.tls(), "server.tls"));
+  if (!tls.cert_file.empty() || !tls.key_file.empty()) {
+    ASSIGN_OR_RETURN(auto certificates, Certificates::Watch(std::move(tls)));
+    return TlsServerCredentials(std::move(certificates));
   }
-  grpc::SslServerCredentialsOptions options(
-      files.ca.empty() ? GRPC_SSL_DONT_REQUEST_CLIENT_CERTIFICATE
-                       : GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY);
-  options.pem_root_certs = files.ca;
-  options.pem_key_cert_pairs.push_back({files.key, files.cert});
-  return grpc::SslServerCredentials(options);
+  if (loopback || config.insecure()) return grpc::InsecureServerCredentials();
+  return absl::InvalidArgumentError(absl::StrCat(
+      "server.listen: ", config.listen(),
+      " can be reached from other machines, so it needs TLS: set server.tls.cert_file and "
+      "server.tls.key_file, or listen on 127.0.0.1, or set server.insecure to true"));
 }
 
 void AddArguments(const GrpcServer::Options& options, grpc::ServerBuilder* builder) {

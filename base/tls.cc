@@ -32,13 +32,14 @@ Bio Open(const std::string& pem) {
 // A key that needs a passphrase is refused; OpenSSL would ask for it on the terminal.
 int NoPassphrase(char*, int, int, void*) { return -1; }
 
-absl::Status Wrong(absl::string_view option, absl::string_view name, absl::string_view why) {
+// An error of one field of the section.
+absl::Status Wrong(const TlsSettings& settings, absl::string_view field, absl::string_view why) {
   return absl::InvalidArgumentError(
-      absl::StrCat(option, option.empty() ? "" : ".", name, ": ", why));
+      absl::StrCat(settings.section, settings.section.empty() ? "" : ".", field, ": ", why));
 }
 
-absl::StatusOr<std::string> ReadPem(const std::string& path, absl::string_view option,
-                                    absl::string_view name) {
+absl::StatusOr<std::string> ReadPem(const TlsSettings& settings, absl::string_view field,
+                                    const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   std::string text(kLargestPem + 1, '\0');
   file.read(text.data(), static_cast<std::streamsize>(text.size()));
@@ -46,68 +47,77 @@ absl::StatusOr<std::string> ReadPem(const std::string& path, absl::string_view o
     const char* why = file.gcount() > static_cast<std::streamsize>(kLargestPem)
                           ? "it is larger than 1 MiB"
                           : std::strerror(errno);
-    return Wrong(option, name, absl::StrCat("cannot read ", path, ": ", why));
+    return Wrong(settings, field, absl::StrCat("cannot read ", path, ": ", why));
   }
   text.resize(static_cast<size_t>(file.gcount()));
   return text;
 }
 
-absl::StatusOr<Certificate> ReadCertificate(const std::string& path, const std::string& pem,
-                                            absl::string_view option, absl::string_view name) {
+absl::StatusOr<Certificate> ParseCertificate(const TlsSettings& settings, absl::string_view field,
+                                             const std::string& path, const std::string& pem) {
   Certificate certificate(PEM_read_bio_X509(Open(pem).get(), nullptr, NoPassphrase, nullptr));
-  if (certificate == nullptr) {
-    return Wrong(option, name, absl::StrCat(path, " holds no PEM certificate"));
-  }
-  return certificate;
+  if (certificate != nullptr) return certificate;
+  return Wrong(settings, field, absl::StrCat(path, " holds no PEM certificate"));
 }
 
-struct Paths {
-  std::string cert, key, ca;
-  absl::string_view ca_name;  // of the option
-};
+std::string Spelt(const ASN1_TIME* time) {
+  const Bio out(BIO_new(BIO_s_mem()));
+  ASN1_TIME_print(out.get(), time);
+  char* text = nullptr;
+  const long size = BIO_get_mem_data(out.get(), &text);  // NOLINT(google-runtime-int): OpenSSL's
+  return std::string(text, static_cast<size_t>(size));
+}
 
-absl::StatusOr<TlsFiles> Read(const Paths& paths, absl::string_view option) {
+absl::Status CheckTime(const TlsSettings& settings, const X509* certificate) {
+  const ASN1_TIME* from = X509_get0_notBefore(certificate);
+  const ASN1_TIME* until = X509_get0_notAfter(certificate);
+  if (X509_cmp_current_time(until) < 0) {
+    return Wrong(settings, "cert_file",
+                 absl::StrCat(settings.cert_file, " expired at ", Spelt(until)));
+  }
+  if (X509_cmp_current_time(from) > 0) {
+    return Wrong(settings, "cert_file",
+                 absl::StrCat(settings.cert_file, " is not valid before ", Spelt(from)));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<TlsFiles> ReadOwn(const TlsSettings& settings) {
   TlsFiles files;
-  if (paths.cert.empty() != paths.key.empty()) {
-    return Wrong(option, paths.cert.empty() ? "cert_file" : "key_file",
-                 "has to be set too: a certificate and its key are used together");
+  ASSIGN_OR_RETURN(files.cert, ReadPem(settings, "cert_file", settings.cert_file));
+  ASSIGN_OR_RETURN(files.key, ReadPem(settings, "key_file", settings.key_file));
+  ASSIGN_OR_RETURN(const Certificate certificate,
+                   ParseCertificate(settings, "cert_file", settings.cert_file, files.cert));
+  const Key key(PEM_read_bio_PrivateKey(Open(files.key).get(), nullptr, NoPassphrase, nullptr));
+  if (key == nullptr) {
+    return Wrong(settings, "key_file",
+                 absl::StrCat(settings.key_file, " holds no PEM private key without a passphrase"));
   }
-  if (!paths.cert.empty()) {
-    ASSIGN_OR_RETURN(files.cert, ReadPem(paths.cert, option, "cert_file"));
-    ASSIGN_OR_RETURN(files.key, ReadPem(paths.key, option, "key_file"));
-    ASSIGN_OR_RETURN(const Certificate certificate,
-                     ReadCertificate(paths.cert, files.cert, option, "cert_file"));
-    const Key key(PEM_read_bio_PrivateKey(Open(files.key).get(), nullptr, NoPassphrase, nullptr));
-    if (key == nullptr) {
-      return Wrong(option, "key_file",
-                   absl::StrCat(paths.key, " holds no PEM private key without a passphrase"));
-    }
-    if (X509_check_private_key(certificate.get(), key.get()) != 1) {
-      return Wrong(option, "key_file",
-                   absl::StrCat(paths.key, " is not the key of the certificate in ", paths.cert));
-    }
+  if (X509_check_private_key(certificate.get(), key.get()) != 1) {
+    return Wrong(settings, "key_file",
+                 absl::StrCat(settings.key_file, " is not the key of the certificate in ",
+                              settings.cert_file));
   }
-  if (!paths.ca.empty()) {
-    ASSIGN_OR_RETURN(files.ca, ReadPem(paths.ca, option, paths.ca_name));
-    RETURN_IF_ERROR(ReadCertificate(paths.ca, files.ca, option, paths.ca_name));
-  }
+  RETURN_IF_ERROR(CheckTime(settings, certificate.get()));
   return files;
 }
 
 }  // namespace
 
-absl::StatusOr<TlsFiles> ReadTls(const config::v1::TlsConfig& tls, absl::string_view option) {
-  if (!tls.client_ca_file().empty() && tls.cert_file().empty()) {
-    return Wrong(option, "cert_file", "has to be set too: client_ca_file asks for TLS");
+absl::StatusOr<TlsFiles> ReadTls(const TlsSettings& settings) {
+  TlsFiles files;
+  if (settings.cert_file.empty() != settings.key_file.empty()) {
+    return Wrong(settings, settings.cert_file.empty() ? "cert_file" : "key_file",
+                 "has to be set too: a certificate and its key are used together");
   }
-  return Read({tls.cert_file(), tls.key_file(), tls.client_ca_file(), "client_ca_file"}, option);
-}
-
-absl::StatusOr<TlsFiles> ReadTls(const config::v1::ClientTlsConfig& tls, absl::string_view option) {
-  if (!tls.cert_file().empty() && tls.ca_file().empty()) {
-    return Wrong(option, "ca_file", "has to be set too: it is what turns TLS on");
+  if (!settings.cert_file.empty()) {
+    ASSIGN_OR_RETURN(files, ReadOwn(settings));
   }
-  return Read({tls.cert_file(), tls.key_file(), tls.ca_file(), "ca_file"}, option);
+  if (!settings.ca_file.empty()) {
+    ASSIGN_OR_RETURN(files.ca, ReadPem(settings, settings.ca_field, settings.ca_file));
+    RETURN_IF_ERROR(ParseCertificate(settings, settings.ca_field, settings.ca_file, files.ca));
+  }
+  return files;
 }
 
 }  // namespace tandem

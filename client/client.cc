@@ -71,16 +71,17 @@ struct Client::Connection {
 };
 
 absl::StatusOr<std::unique_ptr<Client>> Client::Create(Options options) {
-  ChannelOptions to;
-  to.tls.set_ca_file(options.ca_file);
-  to.tls.set_cert_file(options.cert_file);
-  to.tls.set_key_file(options.key_file);
-  to.server_name = options.server_name;
-  to.max_message_bytes = kMessageBytesMax;
+  config::v1::ClientTlsConfig tls;
+  tls.set_ca_file(options.ca_file);
+  tls.set_cert_file(options.cert_file);
+  tls.set_key_file(options.key_file);
   if (options.ca_file.empty() && !options.server_name.empty()) {
     return absl::InvalidArgumentError("ca_file: has to be set too: server_name is for TLS");
   }
-  ASSIGN_OR_RETURN(auto channel, MakeChannel(options.endpoint, to));
+  ASSIGN_OR_RETURN(auto credentials, MakeChannelCredentials(tls, ""));
+  auto channel = MakeChannel(options.endpoint, {.credentials = std::move(credentials),
+                                                .max_message_bytes = kMessageBytesMax,
+                                                .server_name = options.server_name});
   return std::unique_ptr<Client>(
       new Client(std::move(options), std::make_unique<Connection>(std::move(channel))));
 }

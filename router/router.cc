@@ -5,6 +5,9 @@
 #include <thread>
 #include <utility>
 
+#include "absl/strings/str_cat.h"
+#include "absl/strings/strip.h"
+#include "base/grpc_channel.h"
 #include "base/grpc_server.h"
 #include "base/ids.h"
 #include "base/log.h"
@@ -12,7 +15,6 @@
 #include "base/mutex.h"
 #include "base/observability.h"
 #include "base/status.h"
-#include "base/tls.h"
 #include "router/api/call_registry.h"
 #include "router/api/error_map.h"
 #include "router/api/inference_service.h"
@@ -44,20 +46,39 @@ std::string RoleLabel(const WorkerFacts& facts) {
   return facts.role == WorkerRole::kDecode ? "decode" : "unified";
 }
 
+// Prompts and answers do not cross a network in the clear, unless the configuration says so.
+absl::Status CheckWayToWorkers(const config::v1::RouterConfig& config) {
+  if (!config.worker_tls().ca_file().empty() || config.server().insecure()) {
+    return absl::OkStatus();
+  }
+  for (absl::string_view target : config.workers()) {
+    absl::ConsumePrefix(&target, "dns:///");
+    const absl::StatusOr<HostPort> address = ParseHostPort(target);
+    if (!address.ok() || IsLoopback(address->host)) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("workers: ", target,
+                     " is another machine, so the way to it needs TLS: set "
+                     "worker_tls.ca_file, worker_tls.cert_file and worker_tls.key_file, or set "
+                     "server.insecure to true on a network that you trust"));
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 // In the order in which the parts are made; Stop() ends them in the reverse order.
 struct Router::Parts {
-  Parts(const config::v1::RouterConfig& given, const Clock* injected)
+  Parts(const config::v1::RouterConfig& given, const Clock* injected,
+        std::shared_ptr<grpc::ChannelCredentials> to_workers)
       : config(given),
         clock(injected),
         metrics(&registry),
         calls({.max_inflight = given.limits().max_inflight(),
                .max_inflight_bytes = given.limits().max_inflight_bytes()}),
-        workers(WorkersOptions()),
+        workers(WorkersOptions(std::move(to_workers))),
         models(ModelsOptions()) {}
 
-  WorkerTable::Options WorkersOptions();
+  WorkerTable::Options WorkersOptions(std::shared_ptr<grpc::ChannelCredentials> to_workers);
   ModelCatalog::Options ModelsOptions();
   ApiContext MakeApi();
   absl::Status Start();
@@ -84,11 +105,12 @@ struct Router::Parts {
   std::jthread ticker;  // looks after clients that do not read, and after gauges
 };
 
-WorkerTable::Options Router::Parts::WorkersOptions() {
+WorkerTable::Options Router::Parts::WorkersOptions(
+    std::shared_ptr<grpc::ChannelCredentials> to_workers) {
   WorkerTable::Options options;
   options.targets.assign(config.workers().begin(), config.workers().end());
   options.resolve_interval = ToAbsl(config.resolve_interval());
-  options.channel = {config.worker_tls(), "worker_tls", kMaxWorkerMessage};
+  options.channel = {std::move(to_workers), kMaxWorkerMessage};
   options.session.incarnation = NewIncarnation();
   options.session.silence = {ToAbsl(config.heartbeat().interval()), config.heartbeat().missed()};
   options.session.stuck_after = ToAbsl(config.heartbeat().stuck_after());
@@ -124,7 +146,6 @@ ApiContext Router::Parts::MakeApi() {
 absl::Status Router::Parts::Start() {
   DeclareBuildInfo(&registry, "router");
   readiness.Block("models", "no worker has connected yet");
-  RETURN_IF_ERROR(ReadTls(config.worker_tls(), "worker_tls"));
   PromptPool::Options pool;
   pool.threads = static_cast<int>(std::clamp(std::thread::hardware_concurrency() / 2, 1u, 16u));
   pool.max_queue = config.limits().max_queued_prompts();
@@ -187,7 +208,10 @@ void Router::Parts::Stop() {
 
 absl::StatusOr<std::unique_ptr<Router>> Router::Start(const config::v1::RouterConfig& config,
                                                       const Clock* clock) {
-  auto router = std::unique_ptr<Router>(new Router(std::make_unique<Parts>(config, clock)));
+  RETURN_IF_ERROR(CheckWayToWorkers(config));
+  ASSIGN_OR_RETURN(auto to_workers, MakeChannelCredentials(config.worker_tls(), "worker_tls"));
+  auto router = std::unique_ptr<Router>(
+      new Router(std::make_unique<Parts>(config, clock, std::move(to_workers))));
   RETURN_IF_ERROR(router->parts_->Start());
   return router;
 }

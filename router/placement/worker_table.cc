@@ -5,15 +5,8 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
 #include "base/log.h"
-#include "base/status.h"
 
 namespace tandem {
-namespace {
-
-constexpr absl::Duration kRetryChannel = absl::Seconds(5);  // its files may be put right
-
-}  // namespace
-
 WorkerTable::WorkerTable(Options options) : options_(std::move(options)) {
   for (const std::string& target : options_.targets) {
     absl::string_view name = target;
@@ -65,15 +58,13 @@ WorkerSnapshot WorkerTable::Snapshot() const {
     out.views.push_back({std::move(facts), 0});
   };
   for (const auto& [name, why] : not_found_) add(name, why);
-  for (const auto& [address, failure] : no_channel_) add(address, failure.why);
   return out;
 }
 
-absl::StatusOr<std::shared_ptr<WorkerSession>> WorkerTable::MakeSession(
-    const std::string& address) const {
+std::shared_ptr<WorkerSession> WorkerTable::MakeSession(const std::string& address) const {
   WorkerSession::Options options = options_.session;
   options.address = address;
-  ASSIGN_OR_RETURN(options.channel, MakeChannel(address, options_.channel));
+  options.channel = MakeChannel(address, options_.channel);
   return std::make_shared<WorkerSession>(std::move(options));
 }
 
@@ -86,29 +77,19 @@ std::set<std::string> WorkerTable::Wanted() const {
 }
 
 void WorkerTable::MakeSessions() {
-  const absl::Time now = options_.session.clock->Now();
   std::set<std::string> missing;
   {
     MutexLock lock(&mu_);
     missing = Wanted();
-    std::erase_if(no_channel_, [&](const auto& entry) { return !missing.contains(entry.first); });
     for (const auto& [address, session] : sessions_) missing.erase(address);
-    for (const auto& [address, failure] : no_channel_) {
-      if (now < failure.retry_at) missing.erase(address);
-    }
   }
   for (const std::string& address : missing) {
-    auto made = MakeSession(address);  // reads files
+    const std::shared_ptr<WorkerSession> made = MakeSession(address);
     {
       MutexLock lock(&mu_);
-      if (made.ok()) {
-        no_channel_.erase(address);
-        sessions_[address] = *made;
-      } else {
-        no_channel_[address] = {std::string(made.status().message()), now + kRetryChannel};
-      }
+      sessions_[address] = made;
     }
-    if (made.ok()) (*made)->Start();
+    made->Start();
   }
 }
 

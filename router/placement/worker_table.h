@@ -50,12 +50,6 @@ class WorkerTable {
  private:
   using Sessions = std::map<std::string, std::shared_ptr<WorkerSession>>;  // by address
 
-  // An address that no channel can be made to.
-  struct NoChannel {
-    std::string why;
-    absl::Time retry_at;
-  };
-
   void TickLoop() ABSL_LOCKS_EXCLUDED(mu_);
   void ReconcileLoop() ABSL_LOCKS_EXCLUDED(mu_);
   void ResolveLoop() ABSL_LOCKS_EXCLUDED(mu_);
@@ -64,11 +58,11 @@ class WorkerTable {
   void Resolve(const std::string& name) ABSL_LOCKS_EXCLUDED(mu_);
   // The addresses that should have a session.
   std::set<std::string> Wanted() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  // Makes a session for each wanted address that has none and is not waiting for its next attempt.
+  // Makes a session for each wanted address that has none.
   void MakeSessions() ABSL_LOCKS_EXCLUDED(mu_);
   // Makes the sessions fit what is known of the names.
   void Reconcile() ABSL_LOCKS_EXCLUDED(mu_);
-  absl::StatusOr<std::shared_ptr<WorkerSession>> MakeSession(const std::string& address) const;
+  std::shared_ptr<WorkerSession> MakeSession(const std::string& address) const;
 
   const Options options_;
   std::vector<std::string> fixed_;  // addresses
@@ -80,7 +74,6 @@ class WorkerTable {
   Sessions sessions_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, std::vector<std::string>> resolved_ ABSL_GUARDED_BY(mu_);  // by name
   std::map<std::string, std::string> not_found_ ABSL_GUARDED_BY(mu_);              // why, by name
-  std::map<std::string, NoChannel> no_channel_ ABSL_GUARDED_BY(mu_);               // by address
 
   std::jthread ticker_;
   std::jthread reconciler_;

@@ -22,7 +22,7 @@ struct Call {
 TEST(GrpcChannel, ACallbackMayDropTheLastChannel) {
   for (int i = 0; i < 2; ++i) {
     auto call = std::make_shared<Call>();
-    call->stub = std::make_unique<grpc::GenericStub>(*MakeChannel("127.0.0.1:1", {}));
+    call->stub = std::make_unique<grpc::GenericStub>(MakeChannel("127.0.0.1:1", {}));
     call->context.set_deadline(std::chrono::system_clock::now() + std::chrono::seconds(20));
     std::promise<grpc::StatusCode> code;
     call->stub->UnaryCall(&call->context, "/none/None", {}, &call->request, &call->response,

@@ -5,8 +5,6 @@
 #include <netdb.h>
 
 #include <atomic>
-#include <filesystem>
-#include <fstream>
 
 #include "base/address.h"
 #include "base/grpc_status.h"
@@ -15,6 +13,7 @@
 #include "tandem/inference/v1/inference.grpc.pb.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/test_certificate.h"
+#include "tests/support/test_files.h"
 
 namespace tandem {
 namespace {
@@ -45,24 +44,6 @@ class FakeRouter final : public v1::InferenceService::Service {
   }
 
   std::atomic<bool> cancelled{false};
-};
-
-// Where files of a test are; gone with it.
-class Folder {
- public:
-  Folder() {
-    std::string path = std::filesystem::path(testing::TempDir()) / "tandem_client_XXXXXX";
-    EXPECT_NE(mkdtemp(path.data()), nullptr);
-    path_ = path;
-  }
-  ~Folder() { std::filesystem::remove_all(path_); }
-  std::string Write(const std::string& name, const std::string& text) const {
-    std::ofstream(path_ / name) << text;
-    return path_ / name;
-  }
-
- private:
-  std::filesystem::path path_;
 };
 
 class ClientTest : public ::testing::Test {
@@ -157,7 +138,7 @@ class TlsClientTest : public ClientTest {
     return client->ListModels().status();
   }
 
-  const Folder folder_;
+  const TestFolder folder_;
   const TestCertificate own_ = MakeTestCertificate();
 };
 
@@ -220,7 +201,7 @@ TEST_F(TlsClientTest, ARouterThatAsksForACertificateGetsIt) {
 }
 
 TEST_F(ClientTest, ARouterWithoutTlsIsTheReasonThatIsTold) {
-  const Folder folder;
+  const TestFolder folder;
   const std::string path = folder.Write("ca.pem", MakeTestCertificate().cert);
   ASSERT_OK_AND_ASSIGN(const auto client, Client::Create({.endpoint = endpoint_, .ca_file = path}));
   EXPECT_THAT(client->ListModels(), StatusIs(absl::StatusCode::kUnavailable,

@@ -305,6 +305,8 @@ class StartTest(unittest.TestCase):
         said = self.ends("tandem-router", "--set", "server.listen=0.0.0.0:0", "--set",
                          "workers=[127.0.0.1:1]")
         self.assertIn("insecure", said)
+        said = self.ends("tandem-router", "--set", "workers=[10.0.0.1:9100]")
+        self.assertIn("worker_tls.ca_file", said)
 
     def test_a_misspelt_setting_is_named_with_the_nearest(self):
         said = self.ends("tandem-worker", "--set", "engine.thread=2", "--check-config")

@@ -273,21 +273,6 @@ TEST(WorkerTable, ANameThatLeadsNowhereIsShownWithTheReason) {
   EXPECT_EQ(detail, "no such name");
 }
 
-TEST(WorkerTable, AnAddressWithoutAChannelIsShownWithTheReason) {
-  WorkerTable::Options options;
-  options.targets = {"127.0.0.1:1"};
-  options.channel.tls.set_ca_file("/nonexistent/ca.pem");
-  options.channel.tls_option = "worker_tls";
-  WorkerTable table(options);
-  table.Start();
-  const absl::Time deadline = absl::Now() + FakeWorker::kPatience;
-  while (table.Snapshot().views.empty() && absl::Now() < deadline) {
-    absl::SleepFor(absl::Milliseconds(2));
-  }
-  ASSERT_EQ(table.Snapshot().views.size(), 1u);
-  EXPECT_THAT(table.Snapshot().views[0].facts->detail, HasSubstr("worker_tls.ca_file"));
-}
-
 // A catalog of one model over workers that are connected.
 class CatalogTest : public ::testing::Test {
  protected:

@@ -17,7 +17,7 @@ class WorkerSessionTest : public testing::Test {
   std::shared_ptr<WorkerSession> MakeSession() {
     WorkerSession::Options options;
     options.address = worker_.address();
-    options.channel = *MakeChannel(worker_.address(), {});
+    options.channel = MakeChannel(worker_.address(), {});
     options.on_change = [this] { ++changes_; };
     return std::make_shared<WorkerSession>(std::move(options));
   }
