@@ -159,19 +159,29 @@ void EngineCore::Submit(SessionId session, EngineRequest request) {
   const uint32_t cached_blocks = FindPrefix(*sequence).blocks;
   Sequence& accepted = *sequence;
   Enqueue(std::move(sequence));
-  sessions_[session].sink->OnAccepted(handle, cached_blocks * limits_.block_tokens);
+  const uint32_t cached = cached_blocks * limits_.block_tokens;
+  sessions_[session].sink->OnAccepted(handle, std::min(cached, accepted.prompt_tokens()));
   if (accepted.request().guided) BeginGuide(accepted);
 }
 
 void EngineCore::BeginGuide(Sequence& sequence) {
   const EngineRequest& request = sequence.request();
   sequence.compiling = true;
-  sequence.guide = parts_.guides->Begin(
-      *request.guided, request.stop_ids, [post = post_, id = sequence.id()](absl::Status compiled) {
-        post([id, compiled = std::move(compiled)](EngineCore& core) mutable {
-          core.OnGuide(id, std::move(compiled));
-        });
-      });
+  std::vector<GivenTokens> given;
+  for (const uint32_t output : sequence.outputs()) {
+    const absl::Span<const int32_t> tokens = sequence.Resumed(output);
+    given.push_back({output, {tokens.begin(), tokens.end()}});
+  }
+  if (request.resume.empty()) given.resize(1);  // the others are forked where their prompt ends
+  std::vector<std::shared_ptr<Guide>> guides =
+      parts_.guides->Begin(*request.guided, request.stop_ids, std::move(given),
+                           [post = post_, id = sequence.id()](absl::Status compiled) {
+                             post([id, compiled = std::move(compiled)](EngineCore& core) mutable {
+                               core.OnGuide(id, std::move(compiled));
+                             });
+                           });
+  sequence.guide = std::move(guides[0]);
+  sequence.fork_guides.assign(guides.begin() + 1, guides.end());
 }
 
 void EngineCore::OnGuide(uint64_t id, const absl::Status& compiled) {
@@ -267,17 +277,16 @@ EngineLoad EngineCore::load() const {
   load.blocks_unused = cache_.available() - parts_.pool->free_blocks();
   load.blocks_ready = cache_.ready();
   for (const auto& sequence : waiting_) {
-    if (!sequence->awaits_handoff()) load.queued_prefill_tokens += sequence->pending();
+    if (!sequence->awaits_handoff()) load.queued_prefill_tokens += sequence->tokens_to_compute();
   }
   for (const auto& sequence : held_) {
     if (sequence->ended()) continue;
     load.running += SequencesNeeded(sequence->request());
     if (sequence->state() == SequenceState::kPrefilling) {
-      load.queued_prefill_tokens += sequence->pending();
+      load.queued_prefill_tokens += sequence->tokens_to_compute();
     }
     if (sequence->request().role != Role::kPrefill) {
-      load.outstanding_decode_tokens += uint64_t{sequence->request().outputs} *
-                                        (sequence->request().max_tokens - sequence->produced());
+      load.outstanding_decode_tokens += sequence->tokens_to_draw();
     }
   }
   load.prefill_tokens_per_second = prefill_rate_.PerSecond(now);

@@ -164,7 +164,7 @@ class EngineCore {
 
   // core_blocks.cc: blocks and the prefix cache.
   uint32_t BlocksAtAdmission(const Sequence& sequence) const;
-  std::vector<BlockId> PromptBlocks(const Sequence& sequence) const;
+  std::vector<BlockId> GivenBlocks(const Sequence& sequence) const;
   uint32_t BlocksOfForks(const Sequence& sequence, uint32_t blocks) const;
   void AcquireBlocks(absl::Span<BlockId> out);
   void TakeForkBlocks(Sequence& sequence);

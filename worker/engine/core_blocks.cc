@@ -10,17 +10,18 @@ namespace tandem {
 // Of the tokens that it has, and of as much of its output as the look-ahead covers.
 uint32_t EngineCore::BlocksAtAdmission(const Sequence& sequence) const {
   const EngineRequest& request = sequence.request();
-  uint64_t tokens = uint64_t{sequence.computed()} + sequence.pending();
+  const uint32_t forks = sequence.most_resumed();
+  uint64_t tokens = uint64_t{sequence.computed()} + sequence.pending() + forks;
   if (request.role != Role::kPrefill) {
-    tokens += std::min(options_.lookahead_tokens, request.max_tokens - sequence.produced());
+    tokens += std::min(options_.lookahead_tokens, request.max_tokens - sequence.produced() - forks);
   }
   return BlocksFor(tokens, limits_.block_tokens);
 }
 
 // Those that a handoff reads or writes.
-std::vector<BlockId> EngineCore::PromptBlocks(const Sequence& sequence) const {
+std::vector<BlockId> EngineCore::GivenBlocks(const Sequence& sequence) const {
   const auto first = sequence.blocks.begin();
-  return {first, first + BlocksFor(sequence.prompt_tokens(), limits_.block_tokens)};
+  return {first, first + BlocksFor(sequence.given_tokens(), limits_.block_tokens)};
 }
 
 // Of the outputs that are made of it, besides its own `blocks` and those that they share with it.

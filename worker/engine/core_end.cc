@@ -28,16 +28,21 @@ void EngineCore::ReportToken(Sequence& sequence, int32_t token,
   if (logprobs) report.logprobs.push_back(*std::move(logprobs));
   report.prompt_logprobs = std::move(sequence.prompt_logprobs);
   sequence.prompt_logprobs.clear();
-  if (report.first_index == 0) report.cached_tokens = sequence.cached_tokens;
+  if (report.first_index == 0 && sequence.output_index() == 0) {
+    report.cached_tokens = sequence.cached_tokens;
+  }
   report.finish = finish;
 }
 
 // Of all outputs that it stands for and whose end is not told yet.
 void EngineCore::TellFinish(const Sequence& sequence, FinishReason reason) {
-  const uint32_t first = sequence.output_index();
-  for (uint32_t output = first; output < first + sequence.request().outputs; ++output) {
+  for (const uint32_t output : sequence.outputs()) {
     if (sequence.told_end(output)) continue;
-    Report(sequence, output).finish = SequenceFinish{reason, std::nullopt};
+    SequenceOutput& report = Report(sequence, output);
+    if (!sequence.request().resume.empty()) {
+      report.first_index = static_cast<uint32_t>(sequence.Resumed(output).size());
+    }
+    report.finish = SequenceFinish{reason, std::nullopt};
   }
 }
 
@@ -106,8 +111,8 @@ void EngineCore::OnPrefillStarted(uint64_t id) {
 
 void EngineCore::BeginHandoff(Sequence& sequence) {
   ++sequence.open_handoffs;
-  parts_.sender->Begin(sequence.handoff_key(), sequence.request().peer, sequence.prompt_tokens(),
-                       PromptBlocks(sequence), sequence.request().deadline,
+  parts_.sender->Begin(sequence.handoff_key(), sequence.request().peer, sequence.given_tokens(),
+                       GivenBlocks(sequence), sequence.request().deadline,
                        [post = post_, id = sequence.id(),
                         attempt = sequence.request().attempt](absl::StatusOr<HandoffSent> sent) {
                          post([id, attempt, sent = std::move(sent)](EngineCore& core) mutable {
@@ -128,12 +133,12 @@ void EngineCore::SendComputed(const Sequence& sequence) {
 // No timer but the request's deadline: how long the prompt waits at the other worker is not known
 // here. Once the sender has reserved, its lease covers its death; before, the router does.
 void EngineCore::ExpectHandoff(Sequence& sequence) {
-  std::vector<BlockId> blocks = PromptBlocks(sequence);
+  std::vector<BlockId> blocks = GivenBlocks(sequence);
   ++sequence.open_handoffs;
   sequence.handoff_began = parts_.clock->Now();
   sequence.clean_blocks = static_cast<uint32_t>(blocks.size());  // the handoff writes them whole
   parts_.receiver->Expect(
-      sequence.handoff_key(), sequence.prompt_tokens(), std::move(blocks), sequence.cached_blocks,
+      sequence.handoff_key(), sequence.given_tokens(), std::move(blocks), sequence.cached_blocks,
       sequence.request().deadline,
       [post = post_, id = sequence.id()](absl::StatusOr<HandoffReceived> received) {
         post([id, received = std::move(received)](EngineCore& core) mutable {

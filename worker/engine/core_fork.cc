@@ -13,10 +13,15 @@ namespace tandem {
 // The other outputs, which nobody has heard of yet and which have no blocks.
 absl::StatusOr<EngineCore::Forks> EngineCore::MakeForks(const Sequence& first) const {
   Forks forks;
-  for (uint32_t output = 1; output < first.request().outputs; ++output) {
-    forks.push_back(first.Fork(output));
+  const std::vector<uint32_t> outputs = first.outputs();
+  for (size_t i = 1; i < outputs.size(); ++i) {
+    forks.push_back(first.Fork(outputs[i]));
     if (first.guide == nullptr) continue;
-    ASSIGN_OR_RETURN(forks.back()->guide, first.guide->Fork());
+    if (!first.fork_guides.empty()) {
+      forks.back()->guide = first.fork_guides[i - 1];
+    } else {
+      ASSIGN_OR_RETURN(forks.back()->guide, first.guide->Fork());
+    }
   }
   return forks;
 }
@@ -55,12 +60,14 @@ std::vector<Sequence*> EngineCore::Adopt(Sequence& first, Forks forks) {
   return all;
 }
 
-// The prompt's last row: each output draws its first token from it.
+// The prompt's last row: each output draws its first token from it, unless that is resumed: then
+// it goes on as one that was preempted.
 void EngineCore::ForkAndTake(Sequence& first, absl::Span<const float> row) {
   absl::StatusOr<Forks> forks = MakeForks(first);
   if (!forks.ok()) return EndWithError(first, forks.status());
   for (Sequence* output : Adopt(first, *std::move(forks))) {
-    if (!output->ended()) TakeToken(*output, row);  // an error ends all of them
+    if (output->ended()) continue;  // by an error of another
+    if (output->pending() == 0) TakeToken(*output, row);
   }
 }
 
@@ -116,7 +123,7 @@ absl::StatusOr<bool> EngineCore::CheckReceived(Sequence& output, const FirstToke
 // The prompt's KV is here: each output goes on behind its first token, which is reported once more.
 absl::Status EngineCore::TakeReceived(Sequence& sequence, const HandoffReceived& received) {
   RETURN_IF_ERROR(CheckFirstTokens(sequence.request(), received.first_tokens));
-  sequence.Computed(sequence.prompt_tokens());
+  sequence.Computed(sequence.given_tokens());
   ASSIGN_OR_RETURN(Forks forks, MakeForks(sequence));
   std::vector<bool> over;  // all are looked at before any is told
   for (const FirstToken& first : received.first_tokens) {

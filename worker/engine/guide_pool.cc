@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "absl/strings/str_cat.h"
 #include "absl/time/clock.h"
 #include "base/log.h"
 #include "base/status.h"
@@ -21,6 +22,18 @@ absl::string_view FieldOf(GrammarSource::Kind kind) {
       return "guided.choice";
   }
   return "guided";
+}
+
+// A token that ends the sentence is not among those behind which an output goes on.
+absl::Status GoBehind(const GivenTokens& given, absl::string_view field, GrammarMatcher* matcher) {
+  for (size_t i = 0; i < given.tokens.size(); ++i) {
+    const absl::StatusOr<bool> over = matcher->Consume({given.tokens[i]});
+    if (over.ok() && !*over) continue;
+    return absl::InvalidArgumentError(
+        absl::StrCat("resume: token ", i, " of output ", given.output_index,
+                     over.ok() ? " ends" : " does not continue", " a sentence of ", field));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -49,32 +62,46 @@ GuidePool::~GuidePool() {
   if (masking_.joinable()) masking_.join();
 }
 
-std::shared_ptr<Guide> GuidePool::Begin(const GrammarSource& source, std::vector<int32_t> stop_ids,
-                                        absl::AnyInvocable<void(absl::Status)> done) {
-  auto guide = std::make_shared<Guide>(this, FieldOf(source.kind), std::move(stop_ids));
-  Job job = {source, guide, std::move(done)};
+std::vector<std::shared_ptr<Guide>> GuidePool::Begin(const GrammarSource& source,
+                                                     const std::vector<int32_t>& stop_ids,
+                                                     std::vector<GivenTokens> given,
+                                                     absl::AnyInvocable<void(absl::Status)> done) {
+  std::vector<std::shared_ptr<Guide>> guides;
+  while (guides.size() < given.size()) {
+    guides.push_back(std::make_shared<Guide>(this, FieldOf(source.kind), stop_ids));
+  }
+  Job job = {source, std::move(given), {guides.begin(), guides.end()}, std::move(done)};
   if (!options_.threads) {
     Run(job);
   } else if (!jobs_.TryPush(std::move(job))) {
     job.done(absl::UnavailableError("too many grammars wait to be compiled"));
   }
-  return guide;
+  return guides;
 }
 
 void GuidePool::Run(Job& job) {
-  const std::shared_ptr<Guide> guide = job.guide.lock();
-  if (guide == nullptr) return;
-  const absl::Status status = Prepare(job.source, guide.get());
-  job.done(Annotate(status, guide->field_));
+  if (job.guides[0].expired()) return;
+  const absl::Status status = Prepare(job);
+  job.done(status);
+  if (!status.ok() || !options_.threads) return;
   // The first mask is needed as soon as the prompt is computed.
-  if (status.ok() && options_.threads) guide->ComputeIfQueued();
+  for (const std::weak_ptr<Guide>& one : job.guides) {
+    if (const std::shared_ptr<Guide> guide = one.lock()) guide->ComputeIfQueued();
+  }
 }
 
-absl::Status GuidePool::Prepare(const GrammarSource& source, Guide* guide) {
-  ASSIGN_OR_RETURN(std::shared_ptr<const Grammar> grammar, Compile(source));
-  ASSIGN_OR_RETURN(std::unique_ptr<GrammarMatcher> matcher,
-                   GrammarMatcher::Create(std::move(grammar)));
-  guide->Start(std::move(matcher));
+absl::Status GuidePool::Prepare(const Job& job) {
+  const absl::string_view field = FieldOf(job.source.kind);
+  const absl::StatusOr<std::shared_ptr<const Grammar>> grammar = Compile(job.source);
+  if (!grammar.ok()) return Annotate(grammar.status(), field);
+  for (size_t i = 0; i < job.given.size(); ++i) {
+    absl::StatusOr<std::unique_ptr<GrammarMatcher>> matcher = GrammarMatcher::Create(*grammar);
+    if (!matcher.ok()) return Annotate(matcher.status(), field);
+    RETURN_IF_ERROR(GoBehind(job.given[i], field, matcher->get()));
+    if (const std::shared_ptr<Guide> guide = job.guides[i].lock()) {
+      guide->Start(*std::move(matcher));
+    }
+  }
   return absl::OkStatus();
 }
 

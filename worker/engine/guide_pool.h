@@ -14,12 +14,19 @@
 
 namespace tandem {
 
+// Of one output: what its sentence begins with.
+struct GivenTokens {
+  uint32_t output_index = 0;
+  std::vector<int32_t> tokens;
+};
+
 // Two threads beside the engine's: one compiles grammars, one computes masks while the model runs.
 // The tokenizer is loaded for the first grammar that comes.
 //   life    the engine that uses it stops first; guides may outlive it, unused
 //   errors  are those of a guide's grammar, told by `done`: InvalidArgument naming the field of the
-//           request that has it, FailedPrecondition without a usable tokenizer, Unavailable where
-//           kQueue grammars wait already
+//           request that has it, or `resume` where given tokens are not in the language or end its
+//           sentence; FailedPrecondition without a usable tokenizer; Unavailable where kQueue
+//           grammars wait already
 //   threads any may call Begin
 class GuidePool {
  public:
@@ -35,17 +42,20 @@ class GuidePool {
   GuidePool(absl::string_view tokenizer_json, int32_t logits, Options options);
   ~GuidePool();
 
-  // `done` is called once, with what became of the grammar: by another thread, or before Begin
-  // returns. `stop_ids`: tokens that end the output. A guide that nobody has any more is dropped
-  // without a call.
-  std::shared_ptr<Guide> Begin(const GrammarSource& source, std::vector<int32_t> stop_ids,
-                               absl::AnyInvocable<void(absl::Status)> done);
+  // A guide for each of `given`, which is not empty, behind its tokens. `done` is called once, with
+  // what became of them: by another thread, or before Begin returns. `stop_ids`: tokens
+  // that end the output. Where nobody has the first guide any more, all are dropped without a call.
+  std::vector<std::shared_ptr<Guide>> Begin(const GrammarSource& source,
+                                            const std::vector<int32_t>& stop_ids,
+                                            std::vector<GivenTokens> given,
+                                            absl::AnyInvocable<void(absl::Status)> done);
 
  private:
   friend class Guide;
   struct Job {
     GrammarSource source;
-    std::weak_ptr<Guide> guide;
+    std::vector<GivenTokens> given;
+    std::vector<std::weak_ptr<Guide>> guides;  // one each
     absl::AnyInvocable<void(absl::Status)> done;
   };
   struct Cached {
@@ -56,7 +66,7 @@ class GuidePool {
   void ComputeSoon(Guide* guide);
   void OnMask(absl::Duration took) const;
   void Run(Job& job);
-  absl::Status Prepare(const GrammarSource& source, Guide* guide);
+  absl::Status Prepare(const Job& job);
   absl::StatusOr<std::shared_ptr<const Grammar>> Compile(const GrammarSource& source);
   absl::StatusOr<std::shared_ptr<const GrammarEnvironment>> Load() const;
 

@@ -19,6 +19,12 @@ enum class Role : uint8_t {
   kDecode,   // wait for the KV, then decode
 };
 
+// What earlier attempts at other workers delivered of one output, which goes on behind it.
+struct ResumedOutput {
+  std::vector<int32_t> tokens;  // from its first on; fewer than max_tokens, none of them a stop id
+  bool ended = false;           // it does not run
+};
+
 // One request as the engine takes it: already validated (worker/service/request_check.h), so the
 // engine checks only what depends on its own state (room in the pool, room in the queue).
 struct EngineRequest {
@@ -41,6 +47,9 @@ struct EngineRequest {
   absl::Time deadline = absl::InfiniteFuture();
   std::string cache_salt;     // shares cached KV with requests of the same salt alone
   bool cache_bypass = false;  // neither uses nor fills the prefix cache
+  // By output; empty: nothing of any was delivered. Not all have ended. Where the roles are split
+  // only one output can be resumed.
+  std::vector<ResumedOutput> resume;
 };
 
 }  // namespace tandem

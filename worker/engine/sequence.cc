@@ -51,15 +51,27 @@ absl::string_view NameOf(SequenceState state) {
   return "?";
 }
 
+std::vector<uint32_t> RunningOutputs(const EngineRequest& request) {
+  std::vector<uint32_t> outputs;
+  for (uint32_t output = 0; output < request.outputs; ++output) {
+    if (request.resume.empty() || !request.resume[output].ended) outputs.push_back(output);
+  }
+  return outputs;
+}
+
 uint64_t BlocksNeeded(const EngineRequest& request, uint32_t block_tokens) {
-  const uint64_t output = request.role == Role::kPrefill ? 0 : request.max_tokens;
+  uint64_t output = request.max_tokens;
+  if (request.role == Role::kPrefill) {
+    output = request.resume.empty() ? 0 : request.resume[0].tokens.size();
+  }
   const uint64_t one = BlocksFor(request.prompt.size() + output, block_tokens);
   const uint64_t shared = request.prompt.size() / block_tokens;
   return one + (SequencesNeeded(request) - 1) * (one - shared);
 }
 
 uint32_t SequencesNeeded(const EngineRequest& request) {
-  return request.role == Role::kPrefill ? 1 : request.outputs;
+  if (request.role == Role::kPrefill) return 1;
+  return static_cast<uint32_t>(RunningOutputs(request).size());
 }
 
 Sequence::Sequence(uint64_t id, SessionId session, EngineRequest request, absl::Time arrived,
@@ -70,7 +82,12 @@ Sequence::Sequence(uint64_t id, SessionId session, EngineRequest request, absl::
       request_(std::move(request)),
       limit_at_(arrived + request_.time_limit),
       tokens_(request_.prompt),
-      keys_({root}) {}
+      keys_({root}) {
+  const std::vector<uint32_t> running = RunningOutputs(request_);
+  TANDEM_CHECK(!running.empty(), "a request without an output that runs");
+  output_index_ = running.front();
+  if (running.size() == 1) StandForOne();
+}
 
 std::unique_ptr<Sequence> Sequence::Fork(uint32_t output_index) const {
   auto fork = std::unique_ptr<Sequence>(new Sequence(*this));
@@ -84,6 +101,45 @@ std::unique_ptr<Sequence> Sequence::Fork(uint32_t output_index) const {
   fork->prompt_logprobs.clear();
   fork->open_handoffs = 0;
   return fork;
+}
+
+void Sequence::StandForOne() {
+  if (!request_.resume.empty()) {
+    const std::vector<int32_t>& given = request_.resume[output_index_].tokens;
+    tokens_.insert(tokens_.end(), given.begin(), given.end());
+    resumed_ = static_cast<uint32_t>(given.size());
+    request_.resume.clear();
+  }
+  request_.outputs = 1;
+  fork_guides.clear();
+}
+
+std::vector<uint32_t> Sequence::outputs() const {
+  return request_.outputs == 1 ? std::vector<uint32_t>{output_index_} : RunningOutputs(request_);
+}
+
+absl::Span<const int32_t> Sequence::Resumed(uint32_t output) const {
+  if (!request_.resume.empty()) return request_.resume[output].tokens;
+  return absl::MakeConstSpan(tokens_).subspan(prompt_tokens(), resumed_);
+}
+
+uint32_t Sequence::most_resumed() const {
+  size_t most = 0;
+  for (const ResumedOutput& one : request_.resume) {
+    if (!one.ended) most = std::max(most, one.tokens.size());
+  }
+  return static_cast<uint32_t>(most);
+}
+
+uint64_t Sequence::tokens_to_compute() const {
+  uint64_t tokens = pending();
+  for (const ResumedOutput& one : request_.resume) tokens += one.ended ? 0 : one.tokens.size();
+  return tokens;
+}
+
+uint64_t Sequence::tokens_to_draw() const {
+  const uint64_t each = request_.max_tokens - produced();
+  return SequencesNeeded(request_) * each - (tokens_to_compute() - pending());
 }
 
 bool Sequence::told_all_ends() const {

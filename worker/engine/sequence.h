@@ -27,10 +27,12 @@ enum class SequenceState : uint8_t {
 };
 absl::string_view NameOf(SequenceState state);
 
+// Those of its outputs that have not ended before it came.
+std::vector<uint32_t> RunningOutputs(const EngineRequest& request);
 // Blocks of a request's whole need: of the prompt, and of the outputs where they decode. They share
 // what is full of the prompt alone.
 uint64_t BlocksNeeded(const EngineRequest& request, uint32_t block_tokens);
-// How many sequences it will be at once: one an output where it decodes.
+// How many sequences it will be at once: one an output that runs where it decodes.
 uint32_t SequencesNeeded(const EngineRequest& request);
 
 // The smallest is the next in line: who arrived first, where a level of priority counts as an
@@ -44,7 +46,8 @@ struct Place {
 };
 
 // One output in the engine: its state, tokens and blocks. docs/ENGINE.md has the state table. Until
-// its prompt is computed, or received, a request is one sequence, which stands for all its outputs.
+// its prompt is computed, or received, a request is one sequence, which stands for all its outputs
+// that run; where that is one, what is resumed of it are its tokens from the start.
 //   units   positions and counts are in tokens
 //   errors  a transition that the table does not have is our bug and aborts
 //   threads the engine's only
@@ -54,18 +57,20 @@ class Sequence {
   Sequence(uint64_t id, SessionId session, EngineRequest request, absl::Time arrived,
            const BlockKey& root = {});
 
-  // Another output of the request that this one is the first of: with the same tokens, in the same
+  // Another output of the request that this one is the first of: with the same prompt, in the same
   // state, without blocks. From then on each of them stands for one output. Its id is this one's
   // plus its index, so that a request's outputs arrived together.
   std::unique_ptr<Sequence> Fork(uint32_t output_index) const;
-  void StandForOne() { request_.outputs = 1; }
+  // From now on what is resumed of the output are tokens of it, which are still to be computed.
+  void StandForOne();
 
   uint64_t id() const { return id_; }  // unique in the engine's life
   SessionId session() const { return session_; }
   const EngineRequest& request() const { return request_; }
   HandoffKey handoff_key() const { return {request_.request_id, request_.attempt}; }
-  // It stands for this output and, before the others were made, for all `request().outputs`.
+  // It stands for this output and, before the others were made, for all `outputs()`.
   uint32_t output_index() const { return output_index_; }
+  std::vector<uint32_t> outputs() const;  // ascending, from output_index() on
 
   bool ready() const { return ready_since < absl::InfiniteFuture() && !compiling; }
 
@@ -87,9 +92,19 @@ class Sequence {
 
   uint32_t prompt_tokens() const { return static_cast<uint32_t>(request_.prompt.size()); }
   uint32_t produced() const { return static_cast<uint32_t>(tokens_.size()) - prompt_tokens(); }
+  // Prompt, and the output as far as it was resumed: what a handoff moves the KV of.
+  uint32_t given_tokens() const { return prompt_tokens() + resumed_; }
+  // What is resumed of one of outputs(); valid until StandForOne, or the next Append.
+  absl::Span<const int32_t> Resumed(uint32_t output) const;
+  // Of those that are still to be made: how much of the one with the most.
+  uint32_t most_resumed() const;
   uint32_t computed() const { return computed_; }  // tokens whose KV is in the cache
   int32_t last_token() const { return tokens_.back(); }
   uint32_t pending() const { return static_cast<uint32_t>(tokens_.size()) - computed_; }
+  // Of all outputs that it stands for: before their next tokens are drawn, and that they may still
+  // draw.
+  uint64_t tokens_to_compute() const;
+  uint64_t tokens_to_draw() const;
   absl::Span<const int32_t> NextTokens(uint32_t rows) const {  // requires: rows <= pending()
     return absl::MakeConstSpan(tokens_).subspan(computed_, rows);
   }
@@ -99,9 +114,14 @@ class Sequence {
   //   requires: preemptible(), and its blocks are returned
   void Preempt();
   // Its KV comes from another worker, and is not here yet.
-  bool awaits_handoff() const { return request_.role == Role::kDecode && produced() == 0; }
+  bool awaits_handoff() const { return request_.role == Role::kDecode && produced() == resumed_; }
   bool wants_prompt_logprobs() const {
-    return request_.prompt_logprobs && request_.role != Role::kDecode && produced() == 0;
+    return request_.prompt_logprobs && request_.role != Role::kDecode && tells_of_prompt();
+  }
+  // Its next token is output 0's first.
+  bool tells_of_prompt() const {
+    const bool resumed = !request_.resume.empty() && !request_.resume[0].tokens.empty();
+    return output_index_ == 0 && produced() == 0 && !resumed;
   }
   bool stops(int32_t token) const;
   // Names of its first `blocks` whole blocks of tokens. Valid until the next call.
@@ -126,12 +146,13 @@ class Sequence {
   uint32_t open_handoffs = 0;                     // begun, and `done` not yet called
   absl::Time handoff_began = absl::InfinitePast();  // kDecode: expected; kPrefill: all is computed
   bool paused = false;
-  bool preempted = false;        // once or more
-  uint32_t displaced = 0;        // how often it made way for a higher priority
-  uint32_t lost_tokens = 0;      // that were computed when it was last preempted
-  Place place;                   // in the queue
-  std::shared_ptr<Guide> guide;  // of a guided request
-  bool compiling = false;        // its grammar: until then it is not admitted
+  bool preempted = false;                           // once or more
+  uint32_t displaced = 0;                           // how often it made way for a higher priority
+  uint32_t lost_tokens = 0;                         // that were computed when it was last preempted
+  Place place;                                      // in the queue
+  std::shared_ptr<Guide> guide;                     // of a guided request
+  std::vector<std::shared_ptr<Guide>> fork_guides;  // of other outputs, where some are resumed
+  bool compiling = false;                           // its grammar: until then it is not admitted
   // Since when it could have been admitted. Of a decode this is infinite until its prefill has
   // started: blocks that it took earlier would stand idle, and two workers whose queues are in
   // different orders would wait for each other.
@@ -150,6 +171,7 @@ class Sequence {
   const absl::Time limit_at_;
   SequenceState state_ = SequenceState::kWaiting;
   std::vector<int32_t> tokens_;  // prompt, then output
+  uint32_t resumed_ = 0;         // of the output: not drawn here
   uint32_t computed_ = 0;
   std::vector<BlockKey> keys_;  // the root's, then those of whole blocks, as far as asked for
 };

@@ -45,7 +45,7 @@ bool RetryIsSafe(absl::StatusCode code) {
 
 bool IsField(absl::string_view text) {
   if (absl::StrContains(text, ' ')) return false;
-  for (const absl::string_view message : {"guided.", "sampling.", "stopping."}) {
+  for (const absl::string_view message : {"guided.", "sampling.", "stopping.", "resume"}) {
     if (absl::StartsWith(text, message)) return true;
   }
   return false;

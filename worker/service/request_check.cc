@@ -89,42 +89,6 @@ void CheckContext(const wv1::Submit& submit, const RequestLimits& limits, Violat
   }
 }
 
-absl::Status CheckRanges(const wv1::Submit& submit, const RequestLimits& limits) {
-  Violations v;
-  v.Bytes("request_id", submit.request_id().size(), 1, limit::kRequestIdBytes);
-  if (!RoleOf(submit.role())) v.Add("role", "it is none of UNIFIED, PREFILL and DECODE");
-  if (submit.role() == wv1::ROLE_PREFILL) v.Bytes("peer", submit.peer().size(), 1, 512);
-  CheckContext(submit, limits, &v);
-  CheckPromptIds(submit, limits.vocabulary, &v);
-  CheckSampling(submit.sampling(), &v);
-  CheckStopping(submit.stopping(), &v);
-  CheckVocabulary(submit.sampling(), submit.stopping(), limits.vocabulary, &v);
-  CheckGuided(submit.guided(), &v);
-  CheckResponse(submit, &v);
-  v.Bytes("cache.salt", submit.cache().salt().size(), 0, limit::kCacheSaltBytes);
-  v.Range("priority", submit.priority(), limit::kPriority);
-  return v.ToStatus();
-}
-
-absl::Status CheckHonoured(const wv1::Submit& submit) {
-  const struct {
-    bool asked;
-    const char* field;
-  } fields[] = {
-      {!submit.cache_root().empty(), "cache_root"},
-      {submit.resume_size() > 0, "resume"},
-      {!submit.lora_name().empty(), "lora_name"},
-      {!submit.traceparent().empty(), "traceparent"},
-  };
-  for (const auto& one : fields) {
-    if (!one.asked) continue;
-    return WithReason(
-        absl::UnimplementedError(absl::StrCat(one.field, ": not supported yet; leave it out")),
-        "FIELD_NOT_SUPPORTED", {{"field", one.field}});
-  }
-  return absl::OkStatus();
-}
-
 std::vector<int32_t> SortedIds(std::vector<int32_t> ids) {
   std::sort(ids.begin(), ids.end());
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
@@ -137,6 +101,119 @@ std::vector<int32_t> StopIds(const iv1::StoppingParams& stopping, const RequestL
     ids.insert(ids.end(), limits.eos_ids.begin(), limits.eos_ids.end());
   }
   return SortedIds(std::move(ids));
+}
+
+uint32_t OutputsOf(const wv1::Submit& submit) {
+  return submit.sampling().has_n() ? submit.sampling().n() : 1;
+}
+
+uint64_t MaxTokensOf(const wv1::Submit& submit, const RequestLimits& limits) {
+  const uint64_t prompt = submit.prompt_ids_size();
+  const uint64_t left = limits.max_context - std::min<uint64_t>(prompt, limits.max_context);
+  if (!submit.stopping().has_max_tokens()) return left;
+  return std::min<uint64_t>(submit.stopping().max_tokens(), left);
+}
+
+// Of an output that runs none may be its last.
+void CheckResumedIds(const wv1::ResumedOutput& one, const std::vector<int32_t>& stop_ids,
+                     const RequestLimits& limits, const std::string& field, Violations* v) {
+  for (int i = 0; i < one.token_ids_size(); ++i) {
+    const int32_t id = one.token_ids(i);
+    const bool outside = id < 0 || static_cast<uint32_t>(id) >= limits.vocabulary;
+    const bool last = !one.ended() && std::binary_search(stop_ids.begin(), stop_ids.end(), id);
+    if (!outside && !last) continue;
+    const std::string outside_of = absl::StrCat("outside of the vocabulary, 0 to ",  //
+                                                limits.vocabulary - 1);
+    return v->Add(absl::StrCat(field, ".token_ids[", i, "]"),
+                  absl::StrCat("token id ", id, " is ",
+                               outside ? outside_of : "one that ends the output: it has ended"));
+  }
+}
+
+void CheckResumed(const wv1::Submit& submit, const RequestLimits& limits, Violations* v) {
+  if (OutputsOf(submit) > limit::kN.max) return;  // which is told already
+  const uint32_t outputs = OutputsOf(submit);
+  if (!v->Count("resume", submit.resume_size(), outputs)) return;
+  const uint64_t max_tokens = MaxTokensOf(submit, limits);
+  const std::vector<int32_t> stop_ids = StopIds(submit.stopping(), limits);
+  std::vector<bool> named(outputs);
+  uint32_t ended = 0;
+  for (int i = 0; i < submit.resume_size(); ++i) {
+    const wv1::ResumedOutput& one = submit.resume(i);
+    const std::string field = absl::StrCat("resume[", i, "]");
+    const uint32_t output = one.output_index();
+    if (output >= outputs || named[output]) {
+      v->Add(absl::StrCat(field, ".output_index"),
+             output >= outputs ? absl::StrCat("it is ", output, ", want 0 to ", outputs - 1)
+                               : absl::StrCat("output ", output, " is named twice"));
+    } else {
+      named[output] = true;
+      ended += one.ended();
+    }
+    const uint64_t tokens = one.token_ids_size();
+    if (one.ended() ? tokens > max_tokens : tokens > 0 && tokens >= max_tokens) {
+      v->Add(absl::StrCat(field, ".token_ids"),
+             absl::StrCat("they are ", tokens, ", and max_tokens and the context allow ",
+                          max_tokens, " in all"));
+    }
+    CheckResumedIds(one, stop_ids, limits, field, v);
+  }
+  v->Check(ended < outputs, "resume", "all outputs have ended");
+}
+
+absl::Status CheckRanges(const wv1::Submit& submit, const RequestLimits& limits) {
+  Violations v;
+  v.Bytes("request_id", submit.request_id().size(), 1, limit::kRequestIdBytes);
+  if (!RoleOf(submit.role())) v.Add("role", "it is none of UNIFIED, PREFILL and DECODE");
+  if (submit.role() == wv1::ROLE_PREFILL) v.Bytes("peer", submit.peer().size(), 1, 512);
+  CheckContext(submit, limits, &v);
+  CheckPromptIds(submit, limits.vocabulary, &v);
+  CheckSampling(submit.sampling(), &v);
+  CheckStopping(submit.stopping(), &v);
+  CheckVocabulary(submit.sampling(), submit.stopping(), limits.vocabulary, &v);
+  CheckGuided(submit.guided(), &v);
+  CheckResponse(submit, &v);
+  if (submit.resume_size() > 0) CheckResumed(submit, limits, &v);
+  v.Bytes("cache.salt", submit.cache().salt().size(), 0, limit::kCacheSaltBytes);
+  v.Range("priority", submit.priority(), limit::kPriority);
+  return v.ToStatus();
+}
+
+bool IsResumed(const wv1::Submit& submit) {
+  return std::any_of(
+      submit.resume().begin(), submit.resume().end(),
+      [](const wv1::ResumedOutput& one) { return one.ended() || one.token_ids_size() > 0; });
+}
+
+absl::Status CheckHonoured(const wv1::Submit& submit) {
+  const struct {
+    bool asked;
+    const char* field;
+  } fields[] = {
+      {!submit.cache_root().empty(), "cache_root"},
+      {!submit.lora_name().empty(), "lora_name"},
+      {!submit.traceparent().empty(), "traceparent"},
+  };
+  for (const auto& one : fields) {
+    if (!one.asked) continue;
+    return WithReason(
+        absl::UnimplementedError(absl::StrCat(one.field, ": not supported yet; leave it out")),
+        "FIELD_NOT_SUPPORTED", {{"field", one.field}});
+  }
+  if (submit.role() == wv1::ROLE_UNIFIED || OutputsOf(submit) == 1 || !IsResumed(submit)) {
+    return absl::OkStatus();
+  }
+  return WithReason(absl::UnimplementedError("resume: several outputs go on only as ROLE_UNIFIED"),
+                    "FIELD_NOT_SUPPORTED", {{"field", "resume"}});
+}
+
+std::vector<ResumedOutput> ResumedOf(const wv1::Submit& submit) {
+  if (!IsResumed(submit)) return {};
+  std::vector<ResumedOutput> outputs(OutputsOf(submit));
+  for (const wv1::ResumedOutput& one : submit.resume()) {
+    outputs[one.output_index()] = {{one.token_ids().begin(), one.token_ids().end()}, one.ended()};
+  }
+  return outputs;
 }
 
 SamplingSpec SpecOf(const iv1::SamplingParams& sampling) {
@@ -184,10 +261,9 @@ absl::StatusOr<EngineRequest> CheckSubmit(const wv1::Submit& submit, const Reque
   request.peer = submit.peer();
   request.prompt.assign(submit.prompt_ids().begin(), submit.prompt_ids().end());
   request.sampling = SpecOf(submit.sampling());
-  if (submit.sampling().has_n()) request.outputs = submit.sampling().n();
-  request.max_tokens = submit.stopping().has_max_tokens()
-                           ? submit.stopping().max_tokens()
-                           : limits.max_context - submit.prompt_ids_size();
+  request.outputs = OutputsOf(submit);
+  request.max_tokens = static_cast<uint32_t>(MaxTokensOf(submit, limits));
+  request.resume = ResumedOf(submit);
   request.stop_ids = StopIds(submit.stopping(), limits);
   request.guided = GrammarOf(submit.guided());
   request.min_tokens = submit.stopping().min_tokens();

@@ -354,7 +354,8 @@ TEST_F(GuideTest, SplitEqualsUnifiedWhoeverHasTheGrammarFirst) {
     }
     slow += R"("a3000":{"type":"null"}}})";
     std::shared_ptr<Guide> first;
-    if (late) first = threads.Begin({Kind::kJsonSchema, slow, {}}, {}, [](absl::Status) {});
+    if (late)
+      first = threads.Begin({Kind::kJsonSchema, slow, {}}, {}, {{}}, [](absl::Status) {})[0];
     for (EngineRequest request : Requests()) {
       request.role = Role::kPrefill;
       request.peer = "decode:1";

@@ -1,6 +1,7 @@
 #include "tests/worker/engine/harness.h"
 
 #include <algorithm>
+#include <bit>
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
@@ -9,12 +10,35 @@ namespace tandem {
 
 bool Heard::over(Role role) const {
   if (refused > 0 || !error.ok() || handoff) return true;
-  bool all = finish.has_value(), cut = cut_off();
-  for (const HeardOutput& other : others) {
-    all = all && other.finish.has_value();
-    cut = cut || other.cut_off();
+  bool all = true, cut = false;
+  for (size_t i = 0; i <= others.size(); ++i) {
+    all = all && (output(i).finish.has_value() || output(i).ended_before);
+    cut = cut || output(i).cut_off();
   }
   return all && (cut || role != Role::kPrefill);
+}
+
+std::vector<uint32_t> BitsOf(const std::vector<PositionLogprobs>& positions) {
+  std::vector<uint32_t> bits;
+  const auto add = [&bits](const TokenLogprob& one) {
+    bits.insert(bits.end(), {static_cast<uint32_t>(one.token_id), one.rank,
+                             std::bit_cast<uint32_t>(one.logprob)});
+  };
+  for (const PositionLogprobs& position : positions) {
+    add(position.token);
+    for (const TokenLogprob& top : position.top) add(top);
+  }
+  return bits;
+}
+
+void RecordingSink::Await(const EngineRequest& request) {
+  roles[request.handle] = request.role;
+  Heard& h = heard[request.handle];
+  h.others.resize(request.outputs - 1);
+  for (size_t i = 0; i < request.resume.size(); ++i) {
+    h.output(i).resumed = request.resume[i].tokens.size();
+    h.output(i).ended_before = request.resume[i].ended;
+  }
 }
 
 void RecordingSink::OnAccepted(uint64_t handle, uint32_t) {
@@ -43,10 +67,14 @@ void RecordingSink::Take(const SequenceOutput& output) {
     return;
   }
   HeardOutput& one = h.output(output.output_index);
+  if (one.ended_before && output.error.ok() && !output.handoff) {
+    faults.push_back(absl::StrCat(output.handle, " told of an output that had ended"));
+  }
   if (one.finish && (output.finish || !output.token_ids.empty())) {
     faults.push_back(absl::StrCat(output.handle, " went on after its finish"));
   }
-  if (output.error.ok() && !output.handoff && output.first_index != one.token_ids.size()) {
+  const size_t told = one.resumed + one.token_ids.size();
+  if (output.error.ok() && !output.handoff && output.first_index != told) {
     faults.push_back(absl::StrCat(output.handle, " left out a token"));
   }
   one.token_ids.insert(one.token_ids.end(), output.token_ids.begin(), output.token_ids.end());
@@ -92,8 +120,7 @@ void CoreHarness::Connect(HandoffSender* sender, HandoffReceiver* receiver) {
 }
 
 void CoreHarness::Submit(EngineRequest request) {
-  sink->roles[request.handle] = request.role;
-  sink->heard[request.handle].others.resize(request.outputs - 1);
+  sink->Await(request);
   core->Submit(kSession, std::move(request));
 }
 

@@ -17,11 +17,16 @@ struct HeardOutput {
   std::vector<int32_t> token_ids;
   std::vector<PositionLogprobs> logprobs;
   std::optional<SequenceFinish> finish;
+  size_t resumed = 0;         // tokens of it that the request came with
+  bool ended_before = false;  // that it came: nothing may be told of it
   bool cut_off() const {
     return finish && (finish->reason == FinishReason::kCancelled ||
                       finish->reason == FinishReason::kTimeLimit);
   }
 };
+
+// All bits of a client's view of these.
+std::vector<uint32_t> BitsOf(const std::vector<PositionLogprobs>& positions);
 
 // Everything that one request was told; itself its first output. Breaches of the sink's contract go
 // to `faults`.
@@ -30,7 +35,7 @@ struct Heard : HeardOutput {
   absl::Status refusal;
   std::vector<PositionLogprobs> prompt_logprobs;
   uint32_t cached_tokens = 0;
-  std::vector<HeardOutput> others;  // told by the test when it submits
+  std::vector<HeardOutput> others;  // RecordingSink::Await makes them
   std::optional<HandoffSent> handoff;
   absl::Status error;
 
@@ -47,9 +52,11 @@ class RecordingSink final : public StepSink {
   void OnLoad(const EngineLoad& load) override { last_load = load; }
   bool congested() const override { return is_congested; }
 
+  void Await(const EngineRequest& request);  // before it is submitted
+
   bool is_congested = false;
   EngineLoad last_load;
-  std::map<uint64_t, Role> roles;  // told by the test when it submits
+  std::map<uint64_t, Role> roles;  // of those that are awaited
   std::map<uint64_t, Heard> heard;
   std::vector<std::string> faults;
   int steps = 0;

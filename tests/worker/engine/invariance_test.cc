@@ -4,8 +4,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <bit>
-
 #include "absl/strings/match.h"
 #include "tests/support/fake_clock.h"
 #include "tests/support/random_model.h"
@@ -55,15 +53,9 @@ std::vector<EngineRequest> Requests() {
 // Every bit of it that a client could see.
 std::vector<uint32_t> BitsOf(const Heard& heard) {
   std::vector<uint32_t> bits(heard.token_ids.begin(), heard.token_ids.end());
-  const auto add = [&bits](const TokenLogprob& one) {
-    bits.insert(bits.end(), {static_cast<uint32_t>(one.token_id), one.rank,
-                             std::bit_cast<uint32_t>(one.logprob)});
-  };
   for (const auto* positions : {&heard.prompt_logprobs, &heard.logprobs}) {
-    for (const PositionLogprobs& position : *positions) {
-      add(position.token);
-      for (const TokenLogprob& top : position.top) add(top);
-    }
+    const std::vector<uint32_t> more = BitsOf(*positions);
+    bits.insert(bits.end(), more.begin(), more.end());
   }
   bits.push_back(static_cast<uint32_t>(heard.finish->reason));
   return bits;

@@ -40,8 +40,7 @@ struct RealCore {
     core->OpenSession(SessionId{1}, sink);
   }
   void Submit(EngineRequest request) {
-    sink->roles[request.handle] = request.role;
-    sink->heard[request.handle].others.resize(request.outputs - 1);
+    sink->Await(request);
     core->Submit(SessionId{1}, std::move(request));
   }
   bool Turn() {

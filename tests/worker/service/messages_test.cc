@@ -30,7 +30,7 @@ TEST(Messages, TooManyOutputsNameTheirField) {
 }
 
 TEST(Messages, SoDoesAnyFieldThatStandsAtTheBeginning) {
-  for (const std::string field : {"sampling.allowed_token_ids", "stopping.min_tokens"}) {
+  for (const std::string field : {"sampling.allowed_token_ids", "stopping.min_tokens", "resume"}) {
     const auto detail = DetailOf<BadRequest>(
         FromRpcStatus(ToWire(absl::InvalidArgumentError(field + ": no token is left"))));
     ASSERT_TRUE(detail.has_value());

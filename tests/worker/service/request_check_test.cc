@@ -15,6 +15,7 @@ namespace {
 using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::IsEmpty;
 using ::testing::Pair;
 
 const absl::Time kNow = absl::FromUnixSeconds(1'800'000'000);
@@ -210,7 +211,6 @@ TEST(RequestCheck, WhatIsNotHonouredIsRefusedByItsPath) {
     std::string field, text;
   } fields[] = {
       {"cache_root", "cache_root: \"r\""},
-      {"resume", "resume { token_ids: 1 }"},
       {"lora_name", "lora_name: \"l\""},
       {"traceparent", "traceparent: \"00-1-2-01\""},
   };
@@ -222,6 +222,78 @@ TEST(RequestCheck, WhatIsNotHonouredIsRefusedByItsPath) {
   EXPECT_THAT(Check("lora_name: \"l\" sampling { top_p: 2 }"),
               StatusIs(absl::StatusCode::kInvalidArgument))
       << "what is wrong is told before what is missing";
+}
+
+TEST(RequestCheck, WhatIsResumedReachesTheEngineByOutput) {
+  ASSERT_OK_AND_ASSIGN(const EngineRequest request,
+                       CheckSubmit(Valid(R"(sampling { n: 4 } stopping { max_tokens: 3 }
+          resume { output_index: 2 token_ids: [4, 5] } resume { output_index: 0 ended: true }
+          resume { output_index: 3 token_ids: [1, 2, 7] ended: true })"),
+                                   Limits(), kNow));
+  ASSERT_EQ(request.resume.size(), 4u);
+  EXPECT_TRUE(request.resume[0].ended);
+  EXPECT_THAT(request.resume[1].tokens, IsEmpty());
+  EXPECT_FALSE(request.resume[1].ended);
+  EXPECT_THAT(request.resume[2].tokens, ElementsAre(4, 5));
+  EXPECT_THAT(request.resume[3].tokens, ElementsAre(1, 2, 7)) << "it ended with a stop id";
+  ASSERT_OK_AND_ASSIGN(const EngineRequest none,
+                       CheckSubmit(Valid("resume { output_index: 0 }"), Limits(), kNow));
+  EXPECT_THAT(none.resume, IsEmpty()) << "nothing was delivered";
+}
+
+TEST(RequestCheck, EachThingThatIsWrongWithWhatIsResumedIsNamed) {
+  const absl::Status status = Check(R"(sampling { n: 3 } stopping { max_tokens: 4 }
+      resume { output_index: 3 } resume { output_index: 1 token_ids: [1, 99, 100] }
+      resume { output_index: 1 token_ids: [1, 1, 1, 1] })");
+  const auto details = DetailOf<google::rpc::BadRequest>(status);
+  ASSERT_TRUE(details.has_value()) << status;
+  std::vector<std::string> fields;
+  for (const auto& violation : details->field_violations()) fields.push_back(violation.field());
+  EXPECT_THAT(fields, ElementsAre("resume[0].output_index", "resume[1].token_ids[2]",
+                                  "resume[2].output_index", "resume[2].token_ids"));
+  const struct {
+    std::string text, says;
+  } bad[] = {
+      {"resume { token_ids: [1, -1] }", "resume[0].token_ids[1]: token id -1 is outside"},
+      {"resume { token_ids: [1, 7] }", "resume[0].token_ids[1]: token id 7 is one that ends"},
+      {"resume { token_ids: 5 } stopping { max_tokens: 1 }", "resume[0].token_ids: they are 1"},
+      {"resume { ended: true }", "resume: all outputs have ended"},
+      {"sampling { n: 2 } resume { ended: true } resume { output_index: 1 ended: true }",
+       "resume: all outputs have ended"},
+      {"resume {} resume {}", "resume: it has 2 entries, at most 1"},
+      {"resume { output_index: 1 }", "resume[0].output_index: it is 1, want 0 to 0"},
+      {"resume { token_ids: [1, 1] ended: true } stopping { max_tokens: 1 }",
+       "resume[0].token_ids: they are 2"},
+      {"sampling { n: 4000000000 } resume {}", "sampling.n: "},
+  };
+  for (const auto& one : bad) {
+    EXPECT_THAT(Check(one.text), StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(one.says)))
+        << one.text;
+  }
+  EXPECT_THAT(Check("resume { token_ids: [1, 7] } stopping { ignore_eos: true }"), IsOk());
+}
+
+TEST(RequestCheck, PromptAndResumedTokensLeaveRoomInTheContext) {
+  worker::v1::Submit submit = Valid("resume {}");
+  for (int i = 0; i < 60; ++i) submit.mutable_resume(0)->add_token_ids(1);
+  EXPECT_THAT(CheckSubmit(submit, Limits(), kNow).status(), IsOk()) << "3 + 60 of 64";
+  submit.mutable_resume(0)->add_token_ids(1);
+  EXPECT_THAT(CheckSubmit(submit, Limits(), kNow).status(),
+              StatusIs(absl::StatusCode::kInvalidArgument,
+                       HasSubstr("resume[0].token_ids: they are 61, and max_tokens and the "
+                                 "context allow 61 in all")));
+}
+
+TEST(RequestCheck, OverTwoWorkersOnlyOneOutputIsResumed) {
+  const std::string prefill = "role: ROLE_PREFILL peer: \"d:1\" ";
+  const std::string two = "sampling { n: 2 } ";
+  EXPECT_THAT(Check(prefill + "resume { token_ids: 1 }"), IsOk());
+  EXPECT_THAT(Check(prefill + two + "resume {} resume { output_index: 1 }"), IsOk());
+  EXPECT_THAT(Check(two + "resume { token_ids: 1 }"), IsOk());
+  for (const std::string one : {"resume { token_ids: 1 }", "resume { ended: true }"}) {
+    EXPECT_THAT(Check(prefill + two + one),
+                StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("resume: ")));
+  }
 }
 
 TEST(RequestCheck, OneOutputUnlessMoreAreAskedFor) {
