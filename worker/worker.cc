@@ -101,12 +101,12 @@ absl::Status Worker::StartEngine() {
   handoff.name = config_.server().listen();
   handoff.transfer_listen = config_.kv().transfer_listen();
   handoff.advertise_host = config_.kv().advertise_host();
+  handoff.shm = config_.kv().shm();
+  handoff.shm_directory = config_.kv().shm_directory();
   handoff.insecure = config_.server().insecure();
   handoff.window_bytes = config_.kv().window_bytes();
   handoff.push_timeout = ToDuration(config_.kv().push_timeout());
-  absl::StatusOr<std::unique_ptr<Handoffs>> handoffs = MakeHandoffs(memory, handoff);
-  RETURN_IF_ERROR(Annotate(handoffs.status(), "kv.transfer_listen"));
-  handoffs_ = *std::move(handoffs);
+  ASSIGN_OR_RETURN(handoffs_, MakeHandoffs(memory, handoff));
 
   if (const Asset* tokenizer = model_.assets.Find("tokenizer.json")) {
     guide_metrics_ = std::make_unique<GuideMetrics>(metrics_, Info().model());

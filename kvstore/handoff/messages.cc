@@ -15,6 +15,12 @@ absl::Status CompareField(absl::string_view name, const T& here, const T& peer) 
 
 }  // namespace
 
+std::vector<std::string> NamesOf(const Transports& transports) {
+  std::vector<std::string> names;
+  for (const Transport* transport : transports) names.emplace_back(transport->capabilities().name);
+  return names;
+}
+
 absl::Status StatusOf(const RefusedMessage& refused) {
   const auto text = [&refused](absl::string_view what) {
     return absl::StrCat("the decode worker refused: ", what, refused.detail.empty() ? "" : ": ",

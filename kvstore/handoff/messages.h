@@ -84,6 +84,9 @@ class ControlChannel {
   virtual void Close(const absl::Status& why) = 0;
 };
 
+// As LinkOffer has them.
+std::vector<std::string> NamesOf(const Transports& transports);
+
 // The status that an engine sees for what the other side answered.
 absl::Status StatusOf(const RefusedMessage& refused);
 absl::Status StatusOf(const AbortMessage& abort);

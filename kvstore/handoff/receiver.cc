@@ -1,6 +1,5 @@
 #include "kvstore/handoff/receiver.h"
 
-#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -28,11 +27,24 @@ absl::Status CheckExpect(uint32_t prompt_blocks, size_t blocks, uint32_t held_bl
                                           prompt_blocks));
 }
 
+// The sender's preference decides.
+absl::StatusOr<Transport*> FirstInCommon(const std::vector<std::string>& offered,
+                                         const Transports& here) {
+  for (const std::string& name : offered) {
+    for (Transport* transport : here) {
+      if (transport->capabilities().name == name) return transport;
+    }
+  }
+  return absl::FailedPreconditionError(
+      absl::StrCat("no KV transport in common: ", absl::StrJoin(NamesOf(here), ", "), " here, ",
+                   absl::StrJoin(offered, ", "), " at the peer"));
+}
+
 }  // namespace
 
-Receiver::Receiver(BlockMemory* memory, Transport* transport, const ReceiverOptions& options)
+Receiver::Receiver(BlockMemory* memory, Transports transports, const ReceiverOptions& options)
     : memory_(memory),
-      transport_(transport),
+      transports_(std::move(transports)),
       options_(options),
       layout_(memory->layout()),
       kv_abi_digest_(ShortDigest(layout_.kv_abi)),
@@ -107,13 +119,7 @@ absl::StatusOr<LinkGrant> Receiver::AcceptLink(const LinkOffer& offer) {
                      offer.protocol_version, " at the peer"));
   }
   RETURN_IF_ERROR(CompareLayouts(layout_, offer.layout));
-  const std::string transport(transport_->capabilities().name);
-  if (std::find(offer.transports.begin(), offer.transports.end(), transport) ==
-      offer.transports.end()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("no KV transport in common: ", transport, " here, ",
-                     absl::StrJoin(offer.transports, ", "), " at the peer"));
-  }
+  ASSIGN_OR_RETURN(Transport* const transport, FirstInCommon(offer.transports, transports_));
   if (layout_.slice_bytes() > options_.window_bytes) {
     return absl::FailedPreconditionError(
         absl::StrCat("KV landing window of ", options_.window_bytes,
@@ -122,10 +128,10 @@ absl::StatusOr<LinkGrant> Receiver::AcceptLink(const LinkOffer& offer) {
   // The same pair of processes gets the same id each time, and a new epoch.
   LinkGrant grant;
   grant.incarnation = options_.incarnation;
-  grant.transport = transport;
+  grant.transport = std::string(transport->capabilities().name);
   grant.layout = layout_;
   TransportEndpoint& endpoint = grant.endpoint;
-  endpoint.address = transport_->address();
+  endpoint.address = transport->address();
   endpoint.window_bytes = options_.window_bytes;
   endpoint.link.link_id = ShortDigest(absl::StrCat(static_cast<uint64_t>(options_.incarnation), ":",
                                                    static_cast<uint64_t>(offer.incarnation)));
@@ -149,9 +155,9 @@ absl::StatusOr<LinkGrant> Receiver::AcceptLink(const LinkOffer& offer) {
     links_[endpoint.link.link_id] = {endpoint.link, offer.peer, nullptr,
                                      RealClock()->Now() + options_.attach_timeout};
   }
-  transport_->Retire(older);  // waits for at most one frame's copy
+  Retire(older);
   const absl::Status admitted =
-      transport_->Admit({endpoint.link, endpoint.token, endpoint.window_bytes}, this);
+      transport->Admit({endpoint.link, endpoint.token, endpoint.window_bytes}, this);
   {
     MutexLock lock(&mu_);
     const auto found = links_.find(endpoint.link.link_id);
@@ -161,14 +167,20 @@ absl::StatusOr<LinkGrant> Receiver::AcceptLink(const LinkOffer& offer) {
       return admitted;
     }
     if (current) {
-      LogInfo("kv link granted", {{"peer", offer.peer}, {"epoch", endpoint.link.epoch}});
+      LogInfo(
+          "kv link granted",
+          {{"peer", offer.peer}, {"epoch", endpoint.link.epoch}, {"transport", grant.transport}});
       return grant;
     }
   }
   // Another Link of the same pair, or the link's end, came in between: DropLink could not yet take
   // back what was admitted just now.
-  transport_->Retire(endpoint.link);
+  Retire(endpoint.link);
   return absl::UnavailableError("the pair linked anew meanwhile");
+}
+
+void Receiver::Retire(const LinkName& link) {
+  for (Transport* transport : transports_) transport->Retire(link);
 }
 
 absl::Status Receiver::Attach(const LinkName& link,

@@ -44,14 +44,14 @@ struct ReceiverCounters {
 
 // The receiving side of all handoffs of one process.
 //   life    the control streams are closed (the gRPC server shut down) before it is destroyed;
-//           `memory` and `transport` outlive it. The destructor ends what is open with Cancelled,
-//           and returns when no block is written any more and every `done` was called
+//           `memory` and the transports outlive it. The destructor ends what is open with
+//           Cancelled, and returns when no block is written any more and every `done` was called
 //   errors  as HandoffReceiver says; AcceptLink: FailedPrecondition names the field that differs,
 //           Unavailable when all links are used
 //   threads any
 class Receiver final : public HandoffReceiver, private FrameSink {
  public:
-  Receiver(BlockMemory* memory, Transport* transport, const ReceiverOptions& options);
+  Receiver(BlockMemory* memory, Transports transports, const ReceiverOptions& options);
   ~Receiver() override;
 
   void Announce(const HandoffKey& key, absl::Time deadline, Asked asked) override;
@@ -106,19 +106,21 @@ class Receiver final : public HandoffReceiver, private FrameSink {
            const absl::Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void ReportIfQuiet(const Entry& entry) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Send(const LinkName& link, ToSender message) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Ends a link in whichever transport has it. Waits for at most one frame's copy.
+  void Retire(const LinkName& link) ABSL_LOCKS_EXCLUDED(mu_);
   void DropLink(LinkName link, const absl::Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Tick() ABSL_LOCKS_EXCLUDED(mu_);
   void Forget(absl::Time now) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   BlockMemory* const memory_;
-  Transport* const transport_;
+  const Transports transports_;
   const ReceiverOptions options_;
   const KvLayout layout_;
   const uint64_t kv_abi_digest_;
 
   mutable Mutex mu_;
   std::map<uint64_t, Link> links_ ABSL_GUARDED_BY(mu_);         // by link id
-  std::map<uint64_t, LinkName> retiring_ ABSL_GUARDED_BY(mu_);  // dropped, still in transport_
+  std::map<uint64_t, LinkName> retiring_ ABSL_GUARDED_BY(mu_);  // dropped, still in a transport
   CondVar retired_;                                             // a link left retiring_
   absl::flat_hash_map<std::string, Entry> receptions_ ABSL_GUARDED_BY(mu_);  // by request id
   absl::flat_hash_map<uint64_t, Entry> by_generation_ ABSL_GUARDED_BY(mu_);  // frames may come

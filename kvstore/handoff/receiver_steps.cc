@@ -154,7 +154,7 @@ void Receiver::DropLink(LinkName link, const absl::Status& why) {
   retiring_[link.link_id] = link;
   courier_.Post([this, link, why, control = std::move(found->second.control)] {
     if (control != nullptr) control->Close(why);
-    transport_->Retire(link);
+    Retire(link);
     MutexLock lock(&mu_);
     const auto last = retiring_.find(link.link_id);
     if (last != retiring_.end() && last->second == link) retiring_.erase(last);

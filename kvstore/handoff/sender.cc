@@ -32,15 +32,15 @@ AbortReason ReasonFor(E event) {
 
 }  // namespace
 
-Sender::Sender(BlockMemory* memory, Transport* transport, ControlDoor* door,
+Sender::Sender(BlockMemory* memory, Transports transports, ControlDoor* door,
                const SenderOptions& options)
     : memory_(memory),
-      transport_(transport),
+      transports_(std::move(transports)),
       door_(door),
       options_(options),
       offer_{.incarnation = options.incarnation,
              .layout = memory->layout(),
-             .transports = {std::string(transport->capabilities().name)},
+             .transports = NamesOf(transports_),
              .peer = options.name},
       kv_abi_digest_(ShortDigest(memory->layout().kv_abi)),
       courier_(options.tick, [this] { Tick(); }) {

@@ -48,14 +48,14 @@ struct SenderCounters {
 
 // The sending side of all handoffs of one process. A link to a peer is made with the first handoff
 // to it and made anew, with a new epoch, when it breaks; one thread a peer links and pushes.
-//   life    `memory`, `transport` and `door` outlive it. The destructor ends what is open with
+//   life    `memory`, the transports and `door` outlive it. The destructor ends what is open with
 //           Cancelled, and returns when no block is read any more
 //   errors  as HandoffSender says; also Unavailable when max_handoffs or max_peers is reached,
 //           or a new peer can have no thread
 //   threads any
 class Sender final : public HandoffSender {
  public:
-  Sender(BlockMemory* memory, Transport* transport, ControlDoor* door,
+  Sender(BlockMemory* memory, Transports transports, ControlDoor* door,
          const SenderOptions& options);
   ~Sender() override;
 
@@ -83,6 +83,7 @@ class Sender final : public HandoffSender {
     LinkName closed;          // whose control stream ended last
     absl::Status last_error;  // why the link broke, or could not be made
     bool finished = false;    // its thread has ended: nobody needed it for long
+    bool told = false;        // the log, why a better transport does not reach it
   };
 
   absl::StatusOr<Peer*> PeerFor(const std::string& address) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -118,7 +119,7 @@ class Sender final : public HandoffSender {
   std::vector<Entry> EntriesOf(const Peer& peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   BlockMemory* const memory_;
-  Transport* const transport_;
+  const Transports transports_;
   ControlDoor* const door_;
   const SenderOptions options_;
   const LinkOffer offer_;

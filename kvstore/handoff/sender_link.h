@@ -37,15 +37,18 @@ class ControlDoor {
 struct SenderLink {
   LinkName name;
   uint64_t window_bytes = 0;
+  std::string push_transport;  // the name of push's
+  absl::Status passed_over;    // why a better transport could not be used; OK if none was tried
   std::shared_ptr<PushConnection> push;
   std::shared_ptr<ControlChannel<ToReceiver>> control;
 };
 
-// Link, connect, open: each step must succeed before `deadline`.
+// Link, connect, open: each step must succeed before `deadline`. A transport that stays on one
+// machine may not reach the peer: the next one is tried then, with a link of a new epoch.
 //   errors  as ControlDoor and Transport; FailedPrecondition also when the peer's answer does not
 //           fit: another layout, another transport, a window smaller than a slice
 absl::StatusOr<SenderLink> EstablishLink(const std::string& peer, const LinkOffer& offer,
-                                         ControlDoor* door, Transport* transport,
+                                         ControlDoor* door, const Transports& transports,
                                          const ControlEvents& events, absl::Time deadline);
 
 }  // namespace tandem

@@ -70,7 +70,7 @@ void Sender::MakeLink(Peer* peer) {
                              [this, address](const LinkName& link, const absl::Status& why) {
                                OnControlClosed(address, link, why);
                              }};
-  absl::StatusOr<SenderLink> link = EstablishLink(address, offer_, door_, transport_, events,
+  absl::StatusOr<SenderLink> link = EstablishLink(address, offer_, door_, transports_, events,
                                                   RealClock()->Now() + options_.link_timeout);
   MutexLock lock(&mu_);
   if (!link.ok()) {
@@ -83,7 +83,12 @@ void Sender::MakeLink(Peer* peer) {
     for (const Entry& entry : EntriesOf(*peer)) Step(entry, E::kLinkRefused, link.status());
     return;
   }
-  LogInfo("kv link up", {{"peer", address}, {"epoch", link->name.epoch}});
+  LogInfo("kv link up",
+          {{"peer", address}, {"epoch", link->name.epoch}, {"transport", link->push_transport}});
+  if (!link->passed_over.ok() && !std::exchange(peer->told, true)) {
+    LogInfo("kv transport does not reach the peer",
+            {{"peer", address}, {"why", link->passed_over}});
+  }
   ++counters_.links_made;
   peer->link = *std::move(link);
   peer->broken = peer->closed == peer->link.name;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -11,7 +12,7 @@
 #include "absl/time/time.h"
 #include "absl/types/span.h"
 
-// How bytes of KV get from one process to another. docs/KV.md has the wire format of tcp.
+// How bytes of KV get from one process to another. docs/KV.md has the wire formats.
 //
 // No peer ever writes into anyone's blocks: a transport delivers a frame into a landing window that
 // belongs to the link, and the receiver's FrameSink copies it from there.
@@ -140,5 +141,8 @@ class Transport {
   // be called from within a sink.
   virtual void Retire(const LinkName& link) = 0;
 };
+
+// What a process has to offer, best first; not empty. Owned elsewhere.
+using Transports = std::vector<Transport*>;
 
 }  // namespace tandem

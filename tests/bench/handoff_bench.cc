@@ -1,5 +1,4 @@
 #include <poll.h>
-#include <time.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -18,6 +17,7 @@
 #include "kvstore/transport/socket.h"
 #include "kvstore/transport/tcp.h"
 #include "kvstore/transport/wire.h"
+#include "tests/bench/rates.h"
 #include "tests/support/handoff_ends.h"
 #include "tests/support/memory_blocks.h"
 #include "tests/support/memory_control.h"
@@ -27,35 +27,7 @@
 namespace tandem {
 namespace {
 
-constexpr int kRounds = 7;
 constexpr size_t kSpan = 512 << 20;  // moved in one round of the machine's figures
-
-struct Figures {
-  double low = 0, median = 0, high = 0;  // GB/s
-  double cpu = 0;                        // seconds of all threads a GB: what a busy machine shows
-};
-
-double CpuSeconds() {
-  timespec used{};
-  (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
-  return absl::ToDoubleSeconds(absl::DurationFromTimespec(used));
-}
-
-// GB/s of `work`, which moves `bytes`, over some rounds after one that does not count.
-Figures Measure(double bytes, const std::function<void()>& work) {
-  std::vector<double> rates;
-  double cpu = 0;
-  for (int round = 0; round <= kRounds; ++round) {
-    const absl::Time start = RealClock()->Now();
-    const double cpu_start = CpuSeconds();
-    work();
-    if (round > 0) cpu += CpuSeconds() - cpu_start;
-    rates.push_back(bytes / absl::ToDoubleNanoseconds(RealClock()->Now() - start));
-  }
-  rates.erase(rates.begin());
-  std::sort(rates.begin(), rates.end());
-  return {rates.front(), rates[kRounds / 2], rates.back(), cpu / kRounds / (bytes / 1e9)};
-}
 
 void Print(const char* what, const Figures& rate, const Figures& of) {
   std::printf("%-58s %6.2f GB/s (%.2f..%.2f), %3.0f %% of raw; %.3f CPU s/GB\n", what, rate.median,
@@ -103,12 +75,12 @@ Figures WholeHandoff(uint64_t frame_bytes) {
   }
   const auto there = *MakeTcpTransport({});
   const auto here = *MakeTcpTransport({});
-  Receiver receiver(&to, there.get(), {.incarnation = NewIncarnation()});
+  Receiver receiver(&to, {there.get()}, {.incarnation = NewIncarnation()});
   MemoryControlDoor door;
   door.Register("decode", &receiver);
   Figures figures;
   {
-    Sender sender(&from, here.get(), &door,
+    Sender sender(&from, {here.get()}, &door,
                   {.incarnation = NewIncarnation(), .frame_bytes = frame_bytes});
     uint32_t attempt = 0;
     figures = Measure(double(layout.slice_bytes()) * layout.layers * kBlocks, [&] {

@@ -159,7 +159,8 @@ class Cluster:
                    or s.startswith(role + ":")]
             self.workers.append(Process("tandem-worker", f"{role}{i}", self.folder.name, [
                 f"role={role}", f"model.path={model}", "server.listen=127.0.0.1:0",
-                "kv.transfer_listen=127.0.0.1:0", "observability.listen=127.0.0.1:0", *own]))
+                "kv.transfer_listen=127.0.0.1:0", f"kv.shm_directory={self.folder.name}",
+                "observability.listen=127.0.0.1:0", *own]))
         self.router_settings = router
         self.router = None
         self.stub = None

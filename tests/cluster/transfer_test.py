@@ -1,4 +1,5 @@
-"""KV on its way from prefill to decode, through a proxy that looks on or does harm."""
+"""KV on its way from prefill to decode: through shared memory, or through a proxy that looks on or
+does harm."""
 
 import contextlib
 import os
@@ -13,8 +14,9 @@ from cluster import PATIENCE, Cluster, await_true, ids_request
 
 # Where the decode worker tells others that it listens: the proxies are there.
 IN_FRONT = "127.0.0.3"
-SETTINGS = (f"decode:kv.advertise_host={IN_FRONT}", "kv.push_timeout=2s",
-            "engine.max_sequences=4", "engine.max_batch_tokens=64")
+SETTINGS = ("engine.max_sequences=4", "engine.max_batch_tokens=64")
+THROUGH_PROXY = (f"decode:kv.advertise_host={IN_FRONT}", "kv.push_timeout=2s", "kv.shm=false",
+                 *SETTINGS)
 PROMPT = [(7 * i) % 256 for i in range(6000)]
 
 
@@ -77,7 +79,7 @@ class TransferTest(unittest.TestCase):
         self.addCleanup(self.stack.close)
         folder = self.stack.enter_context(tempfile.TemporaryDirectory())
         model = tiny_model.write(os.path.join(folder, "tiny"))
-        self.cluster = self.stack.enter_context(Cluster(model, worker=SETTINGS))
+        self.cluster = self.stack.enter_context(Cluster(model, worker=THROUGH_PROXY))
         addresses = self.cluster.workers[1].addresses
         self.stack.callback(Proxy(addresses["grpc"]).close)  # of Reserve, Complete and the like
         self.proxy = Proxy(addresses["kv"])
@@ -115,6 +117,35 @@ class TransferTest(unittest.TestCase):
 
     def test_a_peer_that_takes_nothing_more_is_given_up(self):
         self.failed_then_recovers("stall", timeout=10 * PATIENCE)
+
+
+class TransportTest(unittest.TestCase):
+
+    def handed_over(self, folder, *settings):
+        """The answer to PROMPT, and what the prefill worker logged."""
+        model = tiny_model.write(os.path.join(folder, "tiny"))
+        with Cluster(model, worker=(*SETTINGS, *settings)) as cluster:
+            answer = cluster.generate(ids_request(PROMPT, 32))
+            prefill, decode = cluster.workers
+            sent = prefill.metric("tandem_handoff_bytes_total", direction="sent")
+            self.assertGreaterEqual(sent, len(PROMPT) * 1024)
+            self.assertEqual(sent, decode.metric("tandem_handoff_bytes_total",
+                                                 direction="received"))
+            return answer.said(), prefill.logged()
+
+    def test_the_way_of_the_kv_changes_no_token(self):
+        with tempfile.TemporaryDirectory() as folder:
+            by_tcp, log = self.handed_over(folder, "kv.shm=false")
+            self.assertIn("transport=tcp", log)
+            by_shm, log = self.handed_over(folder)
+            self.assertIn("transport=shm", log)
+            self.assertNotIn("transport=tcp", log)
+            fallen_back, log = self.handed_over(folder, f"decode:kv.shm_directory={folder}/kv")
+            self.assertIn("transport=tcp", log)
+            self.assertEqual(log.count("kv transport does not reach the peer"), 1)
+            self.assertEqual(by_shm, by_tcp)
+            self.assertEqual(fallen_back, by_tcp)
+            self.assertEqual(os.listdir(f"{folder}/kv"), [])  # a worker that stops leaves nothing
 
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ absl::StatusOr<config::v1::WorkerConfig> ConfigFor(const std::string& model,
                                                    std::vector<std::string> sets = {}) {
   sets.insert(sets.begin(),
               {absl::StrCat("model.path=", model), "server.listen=127.0.0.1:0",
-               "kv.transfer_listen=127.0.0.1:0", "observability.listen=127.0.0.1:0", "kv.blocks=64",
-               "engine.max_sequences=8", "engine.max_batch_tokens=32", "engine.threads=1",
-               "heartbeat.missed=100"});  // these sessions do not ping
+               "kv.transfer_listen=127.0.0.1:0", "kv.shm=false", "observability.listen=127.0.0.1:0",
+               "kv.blocks=64", "engine.max_sequences=8", "engine.max_batch_tokens=32",
+               "engine.threads=1", "heartbeat.missed=100"});  // these sessions do not ping
   return LoadConfig<config::v1::WorkerConfig>("", sets);
 }
 

@@ -8,7 +8,9 @@
 #include "base/address.h"
 #include "base/grpc_channel.h"
 #include "base/grpc_status.h"
+#include "base/log.h"
 #include "base/status.h"
+#include "kvstore/transport/shm.h"
 #include "kvstore/transport/tcp.h"
 #include "tandem/kv/v1/kv.grpc.pb.h"
 #include "worker/service/handoff_door.h"
@@ -62,15 +64,16 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> Dial(const std::string& peer, boo
 
 class WorkerHandoffs final : public Handoffs {
  public:
-  WorkerHandoffs(BlockMemory* memory, std::unique_ptr<Transport> transport,
-                 const HandoffOptions& options)
-      : transport_(std::move(transport)),
+  WorkerHandoffs(BlockMemory* memory, std::unique_ptr<Transport> tcp,
+                 std::unique_ptr<Transport> shm, const HandoffOptions& options)
+      : tcp_(std::move(tcp)),
+        shm_(std::move(shm)),
         door_([insecure = options.insecure](const std::string& peer) {
           return Dial(peer, insecure);
         }),
-        receiver_(memory, transport_.get(),
+        receiver_(memory, InOrder(),
                   {.incarnation = options.incarnation, .window_bytes = options.window_bytes}),
-        sender_(memory, transport_.get(), &door_,
+        sender_(memory, InOrder(), &door_,
                 {.incarnation = options.incarnation,
                  .name = options.name,
                  .push_timeout = options.push_timeout}),
@@ -80,12 +83,18 @@ class WorkerHandoffs final : public Handoffs {
   HandoffSender* sender() override { return &sender_; }
   HandoffReceiver* receiver() override { return &receiver_; }
   grpc::Service* service() override { return &service_; }
-  std::string transport_address() const override { return transport_->address(); }
+  std::string transport_address() const override { return tcp_->address(); }
   SenderCounters sent() const override { return sender_.counters(); }
   ReceiverCounters received() const override { return receiver_.counters(); }
 
  private:
-  const std::unique_ptr<Transport> transport_;
+  Transports InOrder() const {
+    if (shm_ == nullptr) return {tcp_.get()};
+    return {shm_.get(), tcp_.get()};
+  }
+
+  const std::unique_ptr<Transport> tcp_;
+  const std::unique_ptr<Transport> shm_;  // null when it is not offered
   GrpcControlDoor door_;
   Receiver receiver_;
   Sender sender_;
@@ -96,11 +105,19 @@ class WorkerHandoffs final : public Handoffs {
 
 absl::StatusOr<std::unique_ptr<Handoffs>> MakeHandoffs(BlockMemory* memory,
                                                        const HandoffOptions& options) {
-  ASSIGN_OR_RETURN(std::unique_ptr<Transport> transport,
-                   MakeTcpTransport({.listen = options.transfer_listen,
-                                     .advertise_host = options.advertise_host,
-                                     .insecure = options.insecure}));
-  return std::make_unique<WorkerHandoffs>(memory, std::move(transport), options);
+  absl::StatusOr<std::unique_ptr<Transport>> tcp =
+      MakeTcpTransport({.listen = options.transfer_listen,
+                        .advertise_host = options.advertise_host,
+                        .insecure = options.insecure});
+  RETURN_IF_ERROR(Annotate(tcp.status(), "kv.transfer_listen"));
+  absl::StatusOr<std::unique_ptr<Transport>> shm = nullptr;
+  if (options.shm) shm = MakeShmTransport({.directory = options.shm_directory});
+  if (!shm.ok()) {
+    if (!options.shm_directory.empty()) return Annotate(shm.status(), "kv.shm_directory");
+    LogWarning("kv transport shm is not offered", {{"why", shm.status()}});
+    shm = nullptr;
+  }
+  return std::make_unique<WorkerHandoffs>(memory, *std::move(tcp), *std::move(shm), options);
 }
 
 }  // namespace tandem

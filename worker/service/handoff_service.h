@@ -29,6 +29,8 @@ struct HandoffOptions {
   std::string name;                             // this worker's address, for the peers' logs
   std::string transfer_listen = "127.0.0.1:0";  // kv.transfer_listen
   std::string advertise_host;                   // kv.advertise_host: numeric, or empty
+  bool shm = true;                              // kv.shm
+  std::string shm_directory;                    // kv.shm_directory; empty: this user's own
   bool insecure = false;  // server.insecure: allows KV and control off loopback without TLS
   uint64_t window_bytes = 32 << 20;                 // kv.window_bytes
   absl::Duration push_timeout = absl::Seconds(10);  // kv.push_timeout: of one frame
@@ -36,7 +38,7 @@ struct HandoffOptions {
   absl::Duration unlinked_timeout = absl::Seconds(5);  // that such a stream may last
 };
 
-// Both directions of handoff in one process, their transport and their gRPC service.
+// Both directions of handoff in one process, their transports and their gRPC service.
 //   life    the gRPC server is shut down before it is destroyed; the memory outlives it
 class Handoffs {
  public:
@@ -44,13 +46,15 @@ class Handoffs {
   virtual HandoffSender* sender() = 0;
   virtual HandoffReceiver* receiver() = 0;
   virtual grpc::Service* service() = 0;
-  virtual std::string transport_address() const = 0;  // "127.0.0.1:9101"
+  virtual std::string transport_address() const = 0;  // tcp's: "127.0.0.1:9101"
   virtual SenderCounters sent() const = 0;
   virtual ReceiverCounters received() const = 0;
 };
 
-//   errors  InvalidArgument an address off loopback without `insecure`; Unavailable the port is
-//           taken
+// Without shm_directory, shm is offered only if the default folder can be used; the log says so if
+// not. The status names the configuration's field.
+//   errors  InvalidArgument an address off loopback without `insecure`, or a shm_directory that
+//           cannot be used; Unavailable the port is taken
 absl::StatusOr<std::unique_ptr<Handoffs>> MakeHandoffs(BlockMemory* memory,
                                                        const HandoffOptions& options);
 

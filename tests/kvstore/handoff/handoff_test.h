@@ -56,9 +56,9 @@ class HandoffTest : public testing::Test {
   void Start() {
     there_ = *MakeTcpTransport({.stall_timeout = absl::Milliseconds(500)});
     here_ = std::make_unique<ReroutedTransport>(*MakeTcpTransport({}));
-    receiver_ = std::make_unique<Receiver>(&decode_, there_.get(), receiver_options_);
+    receiver_ = std::make_unique<Receiver>(&decode_, Transports{there_.get()}, receiver_options_);
     door_.Register(kDecode, receiver_.get());
-    sender_ = std::make_unique<Sender>(&prefill_, here_.get(), &door_, sender_options_);
+    sender_ = std::make_unique<Sender>(&prefill_, Transports{here_.get()}, &door_, sender_options_);
   }
   void Stop() {
     sender_.reset();

@@ -13,6 +13,7 @@
 #include "tandem/kv/v1/kv.grpc.pb.h"
 #include "tests/support/handoff_ends.h"
 #include "tests/support/memory_blocks.h"
+#include "tests/support/scratch_folder.h"
 #include "tests/support/status_matchers.h"
 #include "worker/service/layout_message.h"
 
@@ -29,6 +30,7 @@ class Side {
       : memory(layout, 64) {
     options.incarnation = NewIncarnation();
     options.name = "test";
+    options.shm = !options.shm_directory.empty();
     handoffs = *MakeHandoffs(&memory, options);
     config::v1::ServerConfig config;
     config.set_listen("127.0.0.1:" + std::to_string(port));
@@ -71,6 +73,27 @@ void HandOver(Side& from, Side& to, const HandoffKey& key, uint32_t salt) {
                 to.memory.Slice(layer, there[block]));
     }
   }
+}
+
+TEST(HandoffService, KvTravelsThroughSharedMemoryWhereBothHaveTheFolder) {
+  const ScratchFolder folder, other;
+  Side prefill(SmallLayout(), 0, {.shm_directory = folder.path()});
+  Side decode(SmallLayout(), 0, {.shm_directory = folder.path()});
+  Side remote(SmallLayout(), 0, {.shm_directory = other.path()});
+  testing::internal::CaptureStderr();
+  HandOver(prefill, decode, {"first", 1}, 1);
+  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("transport=shm"));
+  testing::internal::CaptureStderr();
+  HandOver(prefill, remote, {"second", 1}, 2);
+  const std::string log = testing::internal::GetCapturedStderr();
+  EXPECT_THAT(log, HasSubstr("transport=tcp"));
+  EXPECT_THAT(log, HasSubstr("kv transport does not reach the peer"));
+}
+
+TEST(HandoffService, AChosenFolderThatCannotBeUsedIsNamed) {
+  MemoryBlocks memory(SmallLayout(), 4);
+  EXPECT_THAT(MakeHandoffs(&memory, {.shm_directory = "/no/such/folder"}),
+              StatusIs(Code::kInvalidArgument, HasSubstr("kv.shm_directory: ")));
 }
 
 TEST(HandoffService, KvTravelsBetweenTwoWorkers) {
