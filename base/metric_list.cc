@@ -95,6 +95,25 @@ RouterMetrics::RouterMetrics(MetricRegistry* registry)
                            "output. Anything but 0 is a bug.",
                            {})
               .With({})),
+      failed_attempts(registry->NewCounter(
+          "tandem_failed_attempts_total",
+          "Attempts of requests that a worker did not bring to an end. `reason` is lost (the "
+          "worker "
+          "died, fell silent or got stuck), refused, draining, unavailable, aborted, damaged, "
+          "timeout or error.",
+          {"reason"})),
+      resumed_requests(
+          registry
+              ->NewCounter("tandem_resumed_requests_total",
+                           "Times that a request went on elsewhere behind tokens that it had "
+                           "already got.",
+                           {})
+              .With({})),
+      quarantined_requests(
+          registry
+              ->NewCounter("tandem_quarantined_requests_total",
+                           "Requests given up because workers died of them too often.", {})
+              .With({})),
       workers(registry->NewGauge("tandem_workers",
                                  "Workers that the router knows. `state` is connected, draining, "
                                  "stuck (it speaks, but its "

@@ -20,6 +20,9 @@ struct RouterMetrics {
   Counter client_pauses;
   Counter slow_client_cancels;
   Counter token_conflicts;
+  MetricFamily<Counter> failed_attempts;  // reason
+  Counter resumed_requests;
+  Counter quarantined_requests;
   MetricFamily<Gauge> workers;  // role, state
 };
 

@@ -17,6 +17,9 @@
 //   Internal            our bug
 namespace tandem {
 
+constexpr char kReasonName[] = "tandem.reason";  // of the payload, never sent as such
+constexpr char kDrainingReason[] = "DRAINING";   // of a worker that is about to stop
+
 // "<context>: <message>", code and payloads kept: each layer adds one noun in front of the cause.
 inline absl::Status Annotate(const absl::Status& status, absl::string_view context) {
   if (status.ok()) return status;
@@ -24,6 +27,13 @@ inline absl::Status Annotate(const absl::Status& status, absl::string_view conte
   status.ForEachPayload(
       [&out](absl::string_view url, const absl::Cord& value) { out.SetPayload(url, value); });
   return out;
+}
+
+// Says why where the code alone says too little, in parts that know no protobuf: it becomes the
+// reason of the ErrorInfo that the error is sent with. An upper-case word.
+inline absl::Status WithReasonName(absl::Status status, absl::string_view reason) {
+  status.SetPayload(kReasonName, absl::Cord(reason));
+  return status;
 }
 
 inline absl::Status ToStatus(absl::Status status) { return status; }

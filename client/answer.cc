@@ -80,6 +80,17 @@ std::string Bytes(uint64_t bytes) {
   return absl::StrFormat("%.1f MB", bytes / 1e6);
 }
 
+nlohmann::ordered_json FailedAttempts(const v1::Serving& serving) {
+  auto json = nlohmann::ordered_json::array();
+  for (const v1::FailedAttempt& failed : serving.failed_attempts()) {
+    json.push_back(
+        {{"workers", {{"prefill", failed.prefill_worker()}, {"decode", failed.decode_worker()}}},
+         {"reason", failed.reason()},
+         {"completion_tokens", failed.completion_tokens()}});
+  }
+  return json;
+}
+
 }  // namespace
 
 void Answer::Add(const v1::GenerateResponse& response, absl::Time now) {
@@ -154,6 +165,7 @@ std::string OutputJson(const Answer& answer, size_t index) {
         {"completion_tokens", usage.completion_tokens()}}},
       {"workers", {{"prefill", serving.prefill_worker()}, {"decode", serving.decode_worker()}}},
       {"attempts", serving.attempts()},
+      {"failed_attempts", FailedAttempts(serving)},
       {"kv_bytes", serving.kv_bytes()},
       {"ttft_ms", absl::ToDoubleMilliseconds(answer.first_token())},
       {"e2e_ms", absl::ToDoubleMilliseconds(answer.total())},

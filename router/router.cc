@@ -140,6 +140,9 @@ ApiContext Router::Parts::MakeApi() {
   api.default_max_tokens = config.limits().default_max_tokens();
   api.client_buffer_bytes = config.limits().client_buffer_bytes();
   api.slow_client_timeout = ToAbsl(config.limits().slow_client_timeout());
+  api.failover = {.max_attempts = config.failover().max_attempts(),
+                  .max_deaths = config.failover().max_deaths(),
+                  .wait = ToAbsl(config.failover().wait())};
   return api;
 }
 

@@ -5,10 +5,10 @@
 #include "base/grpc_status.h"
 #include "base/ids.h"
 #include "base/status.h"
+#include "router/api/dispatch.h"
 #include "router/api/error_map.h"
 #include "router/api/request_check.h"
 #include "router/api/request_metrics.h"
-#include "router/placement/policy.h"
 #include "router/prompt/deltas.h"
 #include "router/prompt/prompt.h"
 
@@ -18,25 +18,31 @@ namespace {
 namespace iv1 = inference::v1;
 namespace wv1 = worker::v1;
 
-// One request between its arrival and its dispatch.
+// One request from its arrival to its end: each of its attempts is made from this. Workers know it
+// by an id of our own, since it names the handoff: a client may use one id twice, and so may the
+// clients of two routers.
 struct Job {
   ApiContext api;
-  iv1::GenerateRequest request;
+  iv1::GenerateRequest request;  // without its prompt, once that is known
   std::shared_ptr<const ServedModel> model;
   std::shared_ptr<Relay> relay;
   absl::Time deadline;
+  std::string id = NewRandomId();
+  Prompt prompt;
+  iv1::SamplingParams sampling;
 };
 
 uint32_t OutputsOf(const iv1::SamplingParams& sampling) {
   return sampling.has_n() ? sampling.n() : 1;
 }
 
-Relay::Plan MakePlan(const Job& job, const Prompt& prompt, const iv1::SamplingParams& sampling) {
+Relay::Plan MakePlan(const Job& job) {
+  const Prompt& prompt = job.prompt;
   Relay::Plan plan;
   plan.start.set_request_id(job.relay->request_id());
   plan.start.set_model(job.model->name);
   plan.start.set_model_revision(job.model->facts->revision);
-  plan.start.set_seed(sampling.seed());
+  plan.start.set_seed(job.sampling.seed());
   plan.start.set_prompt_tokens(static_cast<uint32_t>(prompt.ids.size()));
   const iv1::ResponseOptions& response = job.request.response();
   if (response.token_ids()) {
@@ -71,13 +77,12 @@ absl::StatusOr<std::vector<Deltas>> MakeDeltas(const Job& job) {
   return out;
 }
 
-// Workers know the request by an id of our own, since it names the handoff: a client may use one id
-// twice, and so may the clients of two routers.
-wv1::Submit MakeSubmit(const Job& job, const Prompt& prompt, const iv1::SamplingParams& sampling) {
+wv1::Submit MakeSubmit(const Job& job) {
+  const Prompt& prompt = job.prompt;
   wv1::Submit submit;
-  submit.set_request_id(NewRandomId());
+  submit.set_request_id(job.id);
   submit.mutable_prompt_ids()->Add(prompt.ids.begin(), prompt.ids.end());
-  *submit.mutable_sampling() = sampling;
+  *submit.mutable_sampling() = job.sampling;
   *submit.mutable_stopping() = job.request.stopping();
   submit.mutable_stopping()->set_max_tokens(prompt.max_tokens);
   if (submit.stopping().min_tokens() > prompt.max_tokens) {  // the context has room for no more
@@ -100,26 +105,21 @@ wv1::Submit MakeSubmit(const Job& job, const Prompt& prompt, const iv1::Sampling
   return submit;
 }
 
-// The decode worker is told first: it has to make room before the prefill worker may push.
-absl::Status Dispatch(const Job& job, const Prompt& prompt, wv1::Submit submit) {
+DispatchOrder MakeOrder(const Job& job) {
+  PlacementCall call;
+  call.model = job.model->name;
+  call.revision = job.model->facts->revision;
+  call.prompt_tokens = static_cast<uint32_t>(job.prompt.ids.size());
+  call.max_tokens = job.prompt.max_tokens;
+  call.outputs = OutputsOf(job.request.sampling());
+  return {std::move(call), MakeSubmit(job)};
+}
+
+absl::Status Dispatch(const Job& job, const RelayAttempt& attempt) {
   const WorkerSnapshot workers = job.api.workers->Snapshot();
-  const PlacementCall call = {job.model->name, job.model->facts->revision,
-                              static_cast<uint32_t>(prompt.ids.size()), prompt.max_tokens,
-                              OutputsOf(job.request.sampling())};
-  ASSIGN_OR_RETURN(const Placement placed, Pick(workers.views, call));
-  const WorkerFacts& decode = *workers.views[placed.decode].facts;
-  submit.set_role(placed.prefill ? wv1::ROLE_DECODE : wv1::ROLE_UNIFIED);
-  const uint64_t output_tokens = uint64_t{call.outputs} * call.max_tokens;
-  const uint64_t charge = output_tokens + (placed.prefill ? 0 : call.prompt_tokens);
-  if (placed.prefill) job.relay->ExpectPrefill();
-  RETURN_IF_ERROR(job.relay->AddLeg(LegKind::kDecode, decode.address,
-                                    workers.sessions[placed.decode], submit, charge));
-  if (!placed.prefill) return absl::OkStatus();
-  submit.set_role(wv1::ROLE_PREFILL);
-  submit.set_peer(decode.handoff_address);
-  return job.relay->AddLeg(LegKind::kPrefill, workers.views[*placed.prefill].facts->address,
-                           workers.sessions[*placed.prefill], std::move(submit),
-                           call.prompt_tokens);
+  return DispatchAttempt(
+      attempt, MakeOrder(job), workers.views,
+      [&workers](size_t worker) { return workers.sessions[worker]; }, job.relay.get());
 }
 
 // The default must not be what makes several outputs too large for their worker together.
@@ -136,23 +136,25 @@ uint32_t MaxTokens(const Job& job, const Prompt& prompt) {
   return static_cast<uint32_t>(std::min<uint64_t>(prompt.max_tokens, most));
 }
 
-absl::Status Prepare(const Job& job) {
-  if (job.relay->ended()) return absl::OkStatus();  // the client left while this waited
-  const PromptLimits limits = {.max_prompt_bytes = job.api.max_prompt_bytes,
-                               .max_context = job.model->max_context,
-                               .worker_tokens = job.model->worker_tokens,
-                               .vocabulary = job.model->facts->vocabulary,
-                               .default_max_tokens = job.api.default_max_tokens};
-  ASSIGN_OR_RETURN(Prompt prompt, MakePrompt(*job.model->text, job.request, limits, absl::Now()));
-  prompt.max_tokens = MaxTokens(job, prompt);
-  const iv1::SamplingParams sampling =
-      ResolveSampling(job.request.sampling(), job.model->text->defaults, RandomUint64());
-  ASSIGN_OR_RETURN(std::vector<Deltas> deltas, MakeDeltas(job));
+absl::Status Prepare(const std::shared_ptr<Job>& job) {
+  if (job->relay->ended()) return absl::OkStatus();  // the client left while this waited
+  const PromptLimits limits = {.max_prompt_bytes = job->api.max_prompt_bytes,
+                               .max_context = job->model->max_context,
+                               .worker_tokens = job->model->worker_tokens,
+                               .vocabulary = job->model->facts->vocabulary,
+                               .default_max_tokens = job->api.default_max_tokens};
+  ASSIGN_OR_RETURN(job->prompt, MakePrompt(*job->model->text, job->request, limits, absl::Now()));
+  job->request.clear_input();
+  job->prompt.max_tokens = MaxTokens(*job, job->prompt);
+  job->sampling =
+      ResolveSampling(job->request.sampling(), job->model->text->defaults, RandomUint64());
+  ASSIGN_OR_RETURN(std::vector<Deltas> deltas, MakeDeltas(*job));
   // False: the client has left, and nothing may be started for it.
-  if (!job.relay->Begin(MakePlan(job, prompt, sampling), std::move(deltas))) {
-    return absl::OkStatus();
+  if (job->relay->Begin(MakePlan(*job), std::move(deltas),
+                        [job](const RelayAttempt& attempt) { return Dispatch(*job, attempt); })) {
+    job->relay->Dispatch();
   }
-  return Dispatch(job, prompt, MakeSubmit(job, prompt, sampling));
+  return absl::OkStatus();
 }
 
 absl::Status Admit(const std::shared_ptr<Job>& job) {
@@ -161,7 +163,7 @@ absl::Status Admit(const std::shared_ptr<Job>& job) {
   RETURN_IF_ERROR(CheckTokenIds(job->request, job->model->facts->vocabulary));
   RETURN_IF_ERROR(job->api.calls->Add(job->relay, job->request.SpaceUsedLong()));
   const bool queued = job->api.prompts->TryRun([job] {
-    if (absl::Status status = Prepare(*job); !status.ok()) job->relay->Fail(std::move(status));
+    if (absl::Status status = Prepare(job); !status.ok()) job->relay->Fail(std::move(status));
   });
   return queued ? absl::OkStatus() : PromptQueueFull();
 }
@@ -175,9 +177,11 @@ std::shared_ptr<Relay> StartGenerate(const ApiContext& api, const iv1::GenerateR
   options.clock = api.clock;
   options.client_buffer_bytes = mode == AnswerMode::kStream ? api.client_buffer_bytes : 0;
   options.slow_client_timeout = api.slow_client_timeout;
+  options.failover = api.failover;
   options.metrics = api.metrics;
   auto relay = std::make_shared<Relay>(std::move(options));
-  auto job = std::make_shared<Job>(Job{api, request, nullptr, relay, deadline});
+  auto job = std::make_shared<Job>(
+      Job{.api = api, .request = request, .relay = relay, .deadline = deadline});
   if (absl::Status status = Admit(job); !status.ok()) relay->Fail(std::move(status));
   return relay;
 }

@@ -24,6 +24,7 @@ struct ApiContext {
   uint32_t default_max_tokens = 1024;
   size_t client_buffer_bytes = 256 << 10;
   absl::Duration slow_client_timeout = absl::Seconds(30);
+  FailoverOptions failover;
 };
 
 // How the client wants its answer.

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "router/api/error_map.h"
+#include "router/api/relay_calls.h"
 
 namespace tandem {
 namespace {
@@ -15,51 +16,38 @@ namespace wv1 = worker::v1;
 namespace iv1 = inference::v1;
 
 constexpr size_t kTokenBytes = 8;  // what one token id costs in a message, about
-constexpr uint32_t kAttempt = 1;
 
 }  // namespace
 
 // Hears one worker on the relay's behalf.
 class Relay::LegEar final : public LegSink {
  public:
-  LegEar(std::shared_ptr<Relay> relay, LegKind kind) : relay_(std::move(relay)), kind_(kind) {}
-  void OnAccepted(uint32_t) override {}
-  void OnStep(const wv1::SequenceStep& step) override { relay_->OnStep(kind_, step); }
-  void OnRefused(absl::Status why) override { relay_->OnLegFailed(kind_, std::move(why)); }
-  void OnLost(absl::Status why) override { relay_->OnLegFailed(kind_, WorkerLost(why)); }
+  LegEar(std::shared_ptr<Relay> relay, uint32_t attempt, LegKind kind)
+      : relay_(std::move(relay)), attempt_(attempt), kind_(kind) {}
+  void OnAccepted(uint32_t) override { relay_->OnAccepted(attempt_, kind_); }
+  void OnStep(const wv1::SequenceStep& step) override { relay_->OnStep(attempt_, kind_, step); }
+  void OnRefused(absl::Status why) override {
+    relay_->OnLegFailed(attempt_, kind_, LegEnd::kRefused, std::move(why));
+  }
+  void OnLost(absl::Status why) override {
+    relay_->OnLegFailed(attempt_, kind_, LegEnd::kLost, WorkerLost(why));
+  }
 
  private:
   const std::shared_ptr<Relay> relay_;
+  const uint32_t attempt_;
   const LegKind kind_;
 };
 
-struct Relay::Calls {
-  struct LegCall {
-    std::shared_ptr<WorkerSession> session;
-    uint64_t handle = 0;
-    bool cancel = false;
-  };
-  std::vector<LegCall> leave;
-  struct OutputCall {
-    std::shared_ptr<WorkerSession> session;
-    uint64_t handle = 0;
-    uint32_t output = 0;
-  };
-  std::vector<OutputCall> cancel;
-  bool ready = false;
-  bool conflict = false;                  // a worker contradicted what was reported before
-  std::vector<absl::Duration> latencies;  // each since the tokens before, of one output
-  std::string model;                      // of the latencies
-};
-
-Relay::Relay(Options options) : options_(std::move(options)), arrival_(options_.clock->Now()) {}
+Relay::Relay(Options options)
+    : options_(std::move(options)), arrival_(options_.clock->Now()), attempts_(options_.failover) {}
 
 void Relay::SetReader(std::shared_ptr<RelayReader> reader) {
   MutexLock lock(&mu_);
   reader_.swap(reader);
 }
 
-bool Relay::Begin(Plan plan, std::vector<Deltas> deltas) {
+bool Relay::Begin(Plan plan, std::vector<Deltas> deltas, Dispatcher dispatcher) {
   MutexLock lock(&mu_);
   if (end_) return false;
   for (Deltas& one : deltas) {
@@ -70,37 +58,46 @@ bool Relay::Begin(Plan plan, std::vector<Deltas> deltas) {
   prompt_tokens_ = plan.start.prompt_tokens();
   limit_at_ = arrival_ + plan.time_limit;
   plan_ = std::move(plan);
+  dispatcher_ = std::move(dispatcher);
+  to_dispatch_ = true;
+  unfinished_ = static_cast<uint32_t>(outputs_.size());
   return true;
 }
 
-void Relay::ExpectPrefill() {
+void Relay::ExpectPrefill(uint32_t attempt) {
   MutexLock lock(&mu_);
-  split_ = true;
+  if (Current(attempt)) split_ = true;
 }
 
-absl::Status Relay::AddLeg(LegKind kind, const std::string& address,
-                           const std::shared_ptr<WorkerSession>& session, wv1::Submit submit,
-                           uint64_t charge) {
+bool Relay::AddLeg(LegOrder order) {
   {
     MutexLock lock(&mu_);
-    if (end_) return *end_;
-    leg(kind).session = session;
-    leg(kind).address = address;
+    if (!Current(order.attempt)) return false;
+    leg(order.kind).session = order.session;
+    leg(order.kind).address = order.address;
+    kv_abi_ = order.kv_abi;
   }
-  submit.set_attempt(kAttempt);
-  ASSIGN_OR_RETURN(const uint64_t handle,
-                   session->Submit(std::move(submit), charge,
-                                   std::make_shared<LegEar>(shared_from_this(), kind)));
-  bool over = false;
-  bool cancel = false;
+  order.submit.set_attempt(order.attempt);
+  const absl::StatusOr<uint64_t> handle = order.session->Submit(
+      std::move(order.submit), order.charge,
+      std::make_shared<LegEar>(shared_from_this(), order.attempt, order.kind));
+  if (!handle.ok()) {
+    OnLegFailed(order.attempt, order.kind, LegEnd::kLost, WorkerLost(handle.status()));
+    return false;
+  }
+  bool over = true;
+  bool cancel = true;
   {
     MutexLock lock(&mu_);
-    leg(kind).handle = handle;
-    over = leg(kind).over;
-    cancel = leg(kind).cancel;
+    if (Current(order.attempt)) {
+      leg(order.kind).handle = *handle;
+      over = leg(order.kind).over;
+      cancel = leg(order.kind).cancel;
+    }
   }
-  if (over) session->Leave(handle, cancel);
-  return absl::OkStatus();
+  if (over) order.session->Leave(*handle, cancel);
+  TellPaused();
+  return !over;
 }
 
 void Relay::Fail(absl::Status why) {
@@ -112,16 +109,21 @@ void Relay::Fail(absl::Status why) {
   Run(std::move(calls));
 }
 
-void Relay::OnStep(LegKind kind, const wv1::SequenceStep& step) {
+void Relay::OnAccepted(uint32_t attempt, LegKind kind) {
+  MutexLock lock(&mu_);
+  if (Current(attempt)) leg(kind).accepted = true;
+}
+
+void Relay::OnStep(uint32_t attempt, LegKind kind, const wv1::SequenceStep& step) {
   if (step.has_error()) {
     absl::Status why = FromRpcStatus(step.error());
     if (why.ok()) why = absl::InternalError("the worker failed without a reason");
-    return OnLegFailed(kind, std::move(why));
+    return OnLegFailed(attempt, kind, LegEnd::kFailed, std::move(why));
   }
   Calls calls;
   {
     MutexLock lock(&mu_);
-    if (end_) return;
+    if (!Current(attempt)) return;
     const size_t had = pending_bytes_;
     std::vector<uint32_t> forwarded;
     for (const Output& output : outputs_) forwarded.push_back(output.line.forwarded());
@@ -143,7 +145,7 @@ void Relay::OnStep(LegKind kind, const wv1::SequenceStep& step) {
 }
 
 absl::Status Relay::Apply(LegKind kind, const wv1::SequenceStep& step) {
-  if (step.attempt() != kAttempt || step.output_index() >= outputs_.size()) {
+  if (step.attempt() != attempts_.attempt() || step.output_index() >= outputs_.size()) {
     return absl::InternalError(absl::StrCat("a worker answered for attempt ", step.attempt(),
                                             ", output ", step.output_index()));
   }
@@ -152,13 +154,13 @@ absl::Status Relay::Apply(LegKind kind, const wv1::SequenceStep& step) {
   from.cached_tokens = std::max(from.cached_tokens, step.cached_tokens());
   from.reported = from.reported || step.token_ids_size() > 0;
   if (step.has_handoff() && kind == LegKind::kPrefill) {
-    kv_bytes_ = step.handoff().kv_bytes();
+    kv_bytes_ += step.handoff().kv_bytes();
     from.over = true;
   }
   // A prefill worker's output that ends of itself is still handed over; one that is cut off is not.
   const bool cut_off = step.finish().reason() == iv1::FINISH_REASON_TIME_LIMIT;
   if (step.has_finish() && (kind == LegKind::kDecode || cut_off)) {
-    from.over = ++from.finishes == outputs_.size();
+    from.over = ++from.finishes == unfinished_;
   }
   if (kind == LegKind::kDecode) {
     output.decoding = output.decoding || step.token_ids_size() > 0;
@@ -301,24 +303,9 @@ bool Relay::AllEnded() {
   return !outputs_.empty();
 }
 
-bool Relay::CanSpare(LegKind kind) {
-  if (AllEnded()) return true;
-  if (kind == LegKind::kDecode || given_up_) return false;
-  if (!leg(LegKind::kDecode).reported || !start_ready_) return false;
-  for (const Output& output : outputs_) {
-    if (output.line.forwarded() == 0) return false;  // only the prefill worker knows its logprobs
-  }
-  return true;
-}
-
-bool Relay::PrefillKnowsWhy(const absl::Status& why) {
-  return split_ && !leg(LegKind::kPrefill).over && !leg(LegKind::kDecode).reported &&
-         absl::IsAborted(why);
-}
-
 void Relay::Settle(Calls* calls) {
   if (!AllEnded()) {
-    if (given_up_ && leg(LegKind::kPrefill).over) End(*given_up_, calls);
+    if (given_up_ && leg(LegKind::kPrefill).over) FailAttempt(*given_up_, calls);
     return;
   }
   Leg& prefill = leg(LegKind::kPrefill);
@@ -328,23 +315,6 @@ void Relay::Settle(Calls* calls) {
   const bool handing_over = split_ && !prefill.over && (!stopped_ || decode.reported);
   if (!handing_over) return End(absl::OkStatus(), calls);
   if (stopped_) Leave(LegKind::kDecode, /*cancel=*/true, calls);
-}
-
-void Relay::OnLegFailed(LegKind kind, absl::Status why) {
-  Calls calls;
-  {
-    MutexLock lock(&mu_);
-    if (end_) return;
-    leg(kind).over = true;
-    if (CanSpare(kind)) {
-      Settle(&calls);
-    } else if (kind == LegKind::kDecode && PrefillKnowsWhy(why)) {
-      given_up_ = Annotate(why, leg(kind).address);
-    } else {
-      End(Annotate(why, leg(kind).address), &calls);
-    }
-  }
-  Run(std::move(calls));
 }
 
 void Relay::Leave(LegKind kind, bool cancel, Calls* calls) {
@@ -364,18 +334,22 @@ void Relay::End(absl::Status status, Calls* calls) {
   Leave(LegKind::kDecode, /*cancel=*/true, calls);
   if (!blocked_since_) blocked_since_ = ended_at_;
   calls->ready = true;
+  calls->unused = std::exchange(dispatcher_, nullptr);
 }
 
 void Relay::FillEnd() {
   const Leg& prefill = leg(split_ ? LegKind::kPrefill : LegKind::kDecode);
   iv1::Usage* usage = pending_.mutable_end()->mutable_usage();
   usage->set_prompt_tokens(prompt_tokens_);
-  usage->set_cached_tokens(prefill.cached_tokens);
+  usage->set_cached_tokens(std::max(cached_tokens_, prefill.cached_tokens));
   usage->set_completion_tokens(completion_tokens_);
   iv1::Serving* serving = pending_.mutable_end()->mutable_serving();
   serving->set_prefill_worker(prefill.address);
   serving->set_decode_worker(leg(LegKind::kDecode).address);
-  serving->set_attempts(kAttempt);
+  serving->set_attempts(attempts_.attempt());
+  for (iv1::FailedAttempt& failed : failed_attempts_) {
+    *serving->add_failed_attempts() = std::move(failed);
+  }
   serving->set_kv_bytes(kv_bytes_);
   serving->set_first_token_us(
       absl::ToInt64Microseconds(std::min(first_token_, ended_at_) - arrival_));
@@ -394,6 +368,7 @@ void Relay::EndAtLimit() {
 
 void Relay::Tick() {
   EndAtLimit();
+  Dispatch();
   std::shared_ptr<RelayReader> reader;
   {
     MutexLock lock(&mu_);
@@ -409,6 +384,8 @@ void Relay::Tick() {
 
 void Relay::Run(Calls calls) {
   if (calls.conflict) options_.metrics->token_conflicts.Add();
+  if (calls.quarantined) options_.metrics->quarantined_requests.Add();
+  for (const std::string& why : calls.failures) options_.metrics->failed_attempts.With({why}).Add();
   for (const absl::Duration latency : calls.latencies) {
     options_.metrics->inter_token_latency.With({calls.model}).Observe(latency);
   }
@@ -417,6 +394,7 @@ void Relay::Run(Calls calls) {
   }
   for (const Calls::LegCall& call : calls.leave) call.session->Leave(call.handle, call.cancel);
   TellPaused();
+  if (calls.dispatch) Dispatch();
   if (!calls.ready) return;
   std::shared_ptr<RelayReader> reader;
   {

@@ -12,8 +12,9 @@
 #include "base/clock.h"
 #include "base/metric_list.h"
 #include "base/mutex.h"
+#include "router/api/failover.h"
 #include "router/api/token_line.h"
-#include "router/placement/worker_session.h"
+#include "router/placement/worker_channel.h"
 #include "router/prompt/deltas.h"
 #include "tandem/inference/v1/inference.pb.h"
 
@@ -28,8 +29,6 @@ class RelayReader {
   virtual void Abandon() = 0;
 };
 
-enum class LegKind { kPrefill, kDecode };  // kDecode also stands for the worker that does both
-
 // What counts and measures a request, as its end leaves it.
 struct RelayOutcome {
   absl::Status status;
@@ -43,11 +42,28 @@ struct RelayOutcome {
   absl::Duration total;
 };
 
+// One try of a request, as its dispatcher is to make it.
+struct RelayAttempt {
+  uint32_t number = 1;
+  std::vector<worker::v1::ResumedOutput> resume;  // nothing where no token was delivered yet
+  // As PlacementCall has them.
+  std::string kv_abi;
+  std::vector<std::string> avoid, exclude;
+};
+
+// Sends an attempt to workers that it chooses, by AddLeg. Called without a lock held, by any
+// thread, for one attempt after the other.
+//   errors  Unavailable when there is no worker for it now
+using Dispatcher = std::function<absl::Status(const RelayAttempt&)>;
+
 // The answer of one request on its way from its workers to its client: puts tokens in order, makes
 // text of them, ends at a stop string, holds back what the client has not read, and ends everywhere
 // at once when anything goes wrong.
-//   life    made at the request's arrival -> Begin (the prompt is ready) -> AddLeg per worker ->
-//           ended, by the workers or by Fail. Shared by the legs, the reader and the registry
+// An attempt that its workers do not bring to an end is followed by another one, which goes on
+// behind what the client has been sent: it never learns of it but by a pause.
+//   life    made at the request's arrival -> Begin (the prompt is ready) -> AddLeg per worker, for
+//           each attempt -> ended, by the workers or by Fail. Shared by the legs, the reader and
+//           the registry
 //   units   the buffer is in bytes of the messages that wait; token indices are of the output
 //   order   Take() gives the start with the first delta, deltas in order, and the end once, last
 //   threads any. mu_ is never held across a call to a session or to the reader
@@ -60,6 +76,7 @@ class Relay final : public std::enable_shared_from_this<Relay> {
     size_t client_buffer_bytes = 256 << 10;
     // A client that has blocked its answer for so long is given up.
     absl::Duration slow_client_timeout = absl::Seconds(30);
+    FailoverOptions failover;
     const RouterMetrics* metrics = nullptr;  // outlives the relay
   };
   // What the answer is made of, known once the prompt is.
@@ -73,6 +90,16 @@ class Relay final : public std::enable_shared_from_this<Relay> {
     bool send_token_ids = false;
     bool include_stop = false;
   };
+  // A worker that is to take part in an attempt.
+  struct LegOrder {
+    LegKind kind = LegKind::kDecode;
+    uint32_t attempt = 1;
+    std::string address;  // for the answer's last message
+    std::string kv_abi;   // the worker's
+    std::shared_ptr<WorkerChannel> session;
+    worker::v1::Submit submit;
+    uint64_t charge = 0;
+  };
   struct Chunk {
     inference::v1::GenerateResponse message;
     bool has_message = false;
@@ -82,21 +109,24 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   explicit Relay(Options options);
 
   void SetReader(std::shared_ptr<RelayReader> reader) ABSL_LOCKS_EXCLUDED(mu_);  // null: none
-  // False when the request has ended meanwhile. One Deltas per output.
-  bool Begin(Plan plan, std::vector<Deltas> deltas) ABSL_LOCKS_EXCLUDED(mu_);
-  // Another worker than the decode worker will run the prompt. Before AddLeg.
-  void ExpectPrefill() ABSL_LOCKS_EXCLUDED(mu_);
-  // Sends `submit` to a worker that takes part. `address` is for the answer's last message.
-  absl::Status AddLeg(LegKind kind, const std::string& address,
-                      const std::shared_ptr<WorkerSession>& session, worker::v1::Submit submit,
-                      uint64_t charge) ABSL_LOCKS_EXCLUDED(mu_);
+  // False when the request has ended meanwhile. One Deltas per output. The dispatcher makes every
+  // attempt, the first one when Dispatch is called; the relay drops it when it has ended.
+  bool Begin(Plan plan, std::vector<Deltas> deltas, Dispatcher dispatcher) ABSL_LOCKS_EXCLUDED(mu_);
+  // Makes the current attempt if that is still to be done. No worker for the first one is the
+  // request's end; for a later one it is tried again by Tick.
+  void Dispatch() ABSL_LOCKS_EXCLUDED(mu_);
+  // Another worker than the decode worker will run this attempt's prompt. Before AddLeg.
+  void ExpectPrefill(uint32_t attempt) ABSL_LOCKS_EXCLUDED(mu_);
+  // Sends the order's request to its worker. False when the attempt is over, perhaps because this
+  // failed: then it needs no further leg.
+  bool AddLeg(LegOrder order) ABSL_LOCKS_EXCLUDED(mu_);
   // Ends the request with an error, unless it has ended: the workers are told at once.
   void Fail(absl::Status why) ABSL_LOCKS_EXCLUDED(mu_);
 
   // What is ready to be written; nothing means wait for OnReady. With `whole`, only the complete
   // answer is.
   std::optional<Chunk> Take(bool whole) ABSL_LOCKS_EXCLUDED(mu_);
-  // Looks after time limits, and clients that do not read.
+  // Looks after time limits, clients that do not read, and requests that wait for a worker.
   void Tick() ABSL_LOCKS_EXCLUDED(mu_);
 
   bool ended() const ABSL_LOCKS_EXCLUDED(mu_);
@@ -107,13 +137,14 @@ class Relay final : public std::enable_shared_from_this<Relay> {
  private:
   class LegEar;  // hears one worker on the relay's behalf
   struct Leg {
-    std::shared_ptr<WorkerSession> session;  // null: no such leg
+    std::shared_ptr<WorkerChannel> session;  // null: no such leg
     std::string address;
     std::optional<uint64_t> handle;  // once Submit has returned
-    bool over = false;               // nothing more comes from it, or is wanted
-    bool cancel = false;             // to be cancelled as soon as the handle is known
-    bool reported = false;           // it has sent tokens
-    uint32_t finishes = 0;           // outputs whose end it told
+    bool accepted = false;
+    bool over = false;      // nothing more comes from it, or is wanted
+    bool cancel = false;    // to be cancelled as soon as the handle is known
+    bool reported = false;  // it has sent tokens
+    uint32_t finishes = 0;  // outputs whose end it told
     uint32_t cached_tokens = 0;
   };
   struct Output {
@@ -121,15 +152,18 @@ class Relay final : public std::enable_shared_from_this<Relay> {
     Deltas deltas;
     bool ended = false;
     absl::Time last_token = absl::InfiniteFuture();
+    uint32_t resumed = 0;  // tokens that were forwarded before this attempt
     // At the decode worker: it is under way; its end was told, or asked for.
     bool decoding = false;
     bool over = false;
   };
-  // Calls to make once mu_ is released.
-  struct Calls;
+  struct Calls;  // to make once mu_ is released
 
-  void OnStep(LegKind kind, const worker::v1::SequenceStep& step) ABSL_LOCKS_EXCLUDED(mu_);
-  void OnLegFailed(LegKind kind, absl::Status why) ABSL_LOCKS_EXCLUDED(mu_);
+  void OnAccepted(uint32_t attempt, LegKind kind) ABSL_LOCKS_EXCLUDED(mu_);
+  void OnStep(uint32_t attempt, LegKind kind, const worker::v1::SequenceStep& step)
+      ABSL_LOCKS_EXCLUDED(mu_);
+  void OnLegFailed(uint32_t attempt, LegKind kind, LegEnd how, absl::Status why)
+      ABSL_LOCKS_EXCLUDED(mu_);
 
   Leg& leg(LegKind kind) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     return legs_[static_cast<size_t>(kind)];
@@ -157,6 +191,20 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   // Whether this failure of the decode worker is only what one of the prefill worker looks like
   // from there. That one reports its own, or is lost: the request ends with that.
   bool PrefillKnowsWhy(const absl::Status& why) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Ends the attempt: another one follows, or the request ends.
+  void FailAttempt(const AttemptFailure& failure, Calls* calls) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void NoteFailedAttempt(const AttemptFailure& failure) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  AttemptFailure FailureOf(LegKind kind, LegEnd how, absl::Status why)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Forgets all that belongs to an attempt.
+  void ResetAttempt() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  RelayAttempt NextAttempt() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // What follows from a dispatcher's answer; true when there may be more to dispatch.
+  bool Dispatched(uint32_t attempt, const absl::Status& placed, Calls* calls)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool Current(uint32_t attempt) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return !end_ && attempt == attempts_.attempt();
+  }
   // Ends the request if all of it is here; else ends legs that have nothing left to do.
   void Settle(Calls* calls) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void FillEnd() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
@@ -190,7 +238,18 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   // Since when the client has to read before anything can go on.
   std::optional<absl::Time> blocked_since_ ABSL_GUARDED_BY(mu_);
   // The decode worker's, when the prefill worker gave the handoff up and will say why.
-  std::optional<absl::Status> given_up_ ABSL_GUARDED_BY(mu_);
+  std::optional<AttemptFailure> given_up_ ABSL_GUARDED_BY(mu_);
+  AttemptLog attempts_ ABSL_GUARDED_BY(mu_);
+  Dispatcher dispatcher_ ABSL_GUARDED_BY(mu_);
+  bool to_dispatch_ ABSL_GUARDED_BY(mu_) = false;  // the current attempt was not made yet
+  bool dispatching_ ABSL_GUARDED_BY(mu_) = false;  // by some thread, now
+  uint32_t unfinished_ ABSL_GUARDED_BY(mu_) = 0;   // outputs that this attempt has to end
+  std::string kv_abi_ ABSL_GUARDED_BY(mu_);        // of the workers so far
+  absl::Status last_failure_ ABSL_GUARDED_BY(mu_);
+  absl::Time failed_at_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
+  std::vector<inference::v1::FailedAttempt> failed_attempts_ ABSL_GUARDED_BY(mu_);
+  uint32_t cached_tokens_ ABSL_GUARDED_BY(mu_) =
+      0;  // by the attempt that computed the prompt first
   std::optional<absl::Status> end_ ABSL_GUARDED_BY(mu_);
   bool end_taken_ ABSL_GUARDED_BY(mu_) = false;
   absl::Time first_token_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();

@@ -16,13 +16,13 @@ void Relay::Throttle() {
 
 void Relay::TellPaused() {
   for (;;) {
-    std::shared_ptr<WorkerSession> session;
+    std::shared_ptr<WorkerChannel> session;
     uint64_t handle = 0;
     bool pause = false;
     {
       MutexLock lock(&mu_);
       const Leg& decode = leg(LegKind::kDecode);
-      if (telling_ || told_paused_ == paused_ || decode.over) return;
+      if (telling_ || told_paused_ == paused_ || !decode.handle || decode.over) return;
       telling_ = true;
       told_paused_ = pause = paused_;
       session = decode.session;

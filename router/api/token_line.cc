@@ -73,4 +73,11 @@ std::optional<TokenLine::Token> TokenLine::Next() {
   return Token{slot.id, std::move(slot.logprobs), end_ && forwarded_ == *end_};
 }
 
+std::vector<int32_t> TokenLine::ForwardedIds() const {
+  std::vector<int32_t> ids;
+  ids.reserve(forwarded_);
+  for (uint32_t i = 0; i < forwarded_; ++i) ids.push_back(slots_[i].id);
+  return ids;
+}
+
 }  // namespace tandem

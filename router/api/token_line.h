@@ -37,6 +37,7 @@ class TokenLine {
   bool ended() const { return end_ && forwarded_ == *end_; }
   const worker::v1::SequenceFinish& finish() const { return finish_; }
   uint32_t forwarded() const { return forwarded_; }
+  std::vector<int32_t> ForwardedIds() const;
 
  private:
   struct Slot {

@@ -54,8 +54,14 @@ std::string Describe(const WorkerFacts& facts) {
   return out;
 }
 
+bool Contains(const std::vector<std::string>& addresses, const std::string& address) {
+  return std::find(addresses.begin(), addresses.end(), address) != addresses.end();
+}
+
 bool Serves(const WorkerFacts& facts, const PlacementCall& call) {
-  return facts.model == call.model && facts.revision == call.revision;
+  return facts.model == call.model && facts.revision == call.revision &&
+         (call.kv_abi.empty() || facts.kv_abi == call.kv_abi) &&
+         !Contains(call.exclude, facts.address);
 }
 
 uint64_t Need(const PlacementCall& call) { return uint64_t{call.prompt_tokens} + call.max_tokens; }
@@ -80,7 +86,8 @@ void SortByLoad(absl::Span<const WorkerView> workers, std::vector<size_t>* indic
 }
 
 struct Candidates {
-  std::vector<size_t> unified, prefill, decode;  // ready and large enough
+  std::vector<size_t> unified, prefill, decode;  // ready and large enough, those to avoid apart
+  std::vector<size_t> avoided;                   // ready and large enough for all of the call
   size_t ready = 0;
   // Of the largest one, ready or expected back: tokens that it can hold, and sequences at once.
   uint64_t largest = 0;
@@ -97,6 +104,10 @@ Candidates Sift(absl::Span<const WorkerView> workers, const PlacementCall& call)
     out.sequences = std::max(out.sequences, facts.max_sequences);
     if (facts.state != WorkerState::kReady) continue;
     ++out.ready;
+    if (Contains(call.avoid, facts.address)) {
+      if (Fits(facts, call, call.outputs)) out.avoided.push_back(i);
+      continue;
+    }
     if (!Fits(facts, call, facts.role == WorkerRole::kPrefill ? 1 : call.outputs)) continue;
     switch (facts.role) {
       case WorkerRole::kUnified:
@@ -113,6 +124,7 @@ Candidates Sift(absl::Span<const WorkerView> workers, const PlacementCall& call)
   SortByLoad(workers, &out.unified);
   SortByLoad(workers, &out.prefill);
   SortByLoad(workers, &out.decode);
+  SortByLoad(workers, &out.avoided);
   return out;
 }
 
@@ -156,8 +168,10 @@ uint64_t Capacity(const WorkerFacts& facts, uint32_t prompt_tokens, uint32_t out
 
 absl::StatusOr<Placement> Pick(absl::Span<const WorkerView> workers, const PlacementCall& call) {
   const Candidates from = Sift(workers, call);
-  if (std::optional<Placement> pair = PickPair(workers, from)) return *pair;
-  for (const std::vector<size_t>* group : {&from.unified, &from.decode, &from.prefill}) {
+  const std::optional<Placement> pair = PickPair(workers, from);
+  if (pair && !call.whole) return *pair;
+  for (const std::vector<size_t>* group :
+       {&from.unified, &from.decode, &from.prefill, &from.avoided}) {
     for (const size_t one : *group) {
       if (Fits(*workers[one].facts, call, call.outputs)) return Placement{one, std::nullopt};
     }

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/statusor.h"
 #include "absl/types/span.h"
@@ -17,6 +18,12 @@ struct PlacementCall {
   uint32_t prompt_tokens = 0;
   uint32_t max_tokens = 0;  // of each output
   uint32_t outputs = 1;
+  // Of a request that goes on where another worker left it: only the same arithmetic gives the same
+  // tokens. Empty: any.
+  std::string kv_abi;
+  bool whole = false;                // one worker does both
+  std::vector<std::string> avoid;    // addresses that are taken alone, where there is no other
+  std::vector<std::string> exclude;  // addresses that are not taken
 };
 
 // Indices into the views that Pick was given.

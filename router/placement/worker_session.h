@@ -11,33 +11,21 @@
 #include "base/ids.h"
 #include "base/mutex.h"
 #include "base/silence.h"
+#include "router/placement/worker_channel.h"
 #include "router/placement/worker_facts.h"
 #include "router/placement/worker_stream.h"
 #include "tandem/worker/v1/worker.pb.h"
 
 namespace tandem {
 
-// Hears what one worker does for one request: a "leg" of it. Calls come from gRPC's threads, one at
-// a time, never with a lock held, and may come before Submit has returned.
-class LegSink {
- public:
-  virtual ~LegSink() = default;
-  virtual void OnAccepted(uint32_t cached_tokens) = 0;
-  virtual void OnStep(const worker::v1::SequenceStep& step) = 0;
-  // Nothing more comes from this leg: the worker refused it (`why` is the worker's), or was lost or
-  // got stuck.
-  virtual void OnRefused(absl::Status why) = 0;
-  virtual void OnLost(absl::Status why) = 0;
-};
-
 // The router's side of one worker: connects, says hello, reconnects after growing pauses, pings
 // every second and watches heartbeats, and hands each message to the request it belongs to.
 //   life    Start() once, which Tick may come before; Stop() before the last reference goes, waits
 //           for gRPC's threads to leave. Nothing connects after it
 //   units   load and charge are in tokens
-//   errors  Submit fails with Unavailable when there is no session to send on
 //   threads any. Tick comes from one thread that never waits, ten times a second
-class WorkerSession final : public WorkerStream::Listener,
+class WorkerSession final : public WorkerChannel,
+                            public WorkerStream::Listener,
                             public std::enable_shared_from_this<WorkerSession> {
  public:
   struct Options {
@@ -70,16 +58,12 @@ class WorkerSession final : public WorkerStream::Listener,
   WorkerView View() const ABSL_LOCKS_EXCLUDED(mu_);
   std::shared_ptr<grpc::Channel> channel() const { return options_.channel; }
 
-  // Sends the request and returns its handle. Its prompt and output tokens (`charge`) count as
-  // this worker's load until the worker's own report has them.
   absl::StatusOr<uint64_t> Submit(worker::v1::Submit submit, uint64_t charge,
-                                  std::shared_ptr<LegSink> sink) ABSL_LOCKS_EXCLUDED(mu_);
-  // Nothing more is wanted of this leg: its sink is dropped and, with `cancel`, the worker told.
-  void Leave(uint64_t handle, bool cancel) ABSL_LOCKS_EXCLUDED(mu_);
-  // One output of it need not go on.
-  void CancelOutput(uint64_t handle, uint32_t output) ABSL_LOCKS_EXCLUDED(mu_);
-  void Pause(uint64_t handle) ABSL_LOCKS_EXCLUDED(mu_);
-  void Resume(uint64_t handle) ABSL_LOCKS_EXCLUDED(mu_);
+                                  std::shared_ptr<LegSink> sink) override ABSL_LOCKS_EXCLUDED(mu_);
+  void Leave(uint64_t handle, bool cancel) override ABSL_LOCKS_EXCLUDED(mu_);
+  void CancelOutput(uint64_t handle, uint32_t output) override ABSL_LOCKS_EXCLUDED(mu_);
+  void Pause(uint64_t handle) override ABSL_LOCKS_EXCLUDED(mu_);
+  void Resume(uint64_t handle) override ABSL_LOCKS_EXCLUDED(mu_);
 
   void OnMessage(const WorkerStream* from, const worker::v1::SessionResponse& message) override;
   void OnEnd(const WorkerStream* from, absl::Status why) override;

@@ -37,15 +37,31 @@ class Process:
 
     def __init__(self, program, name, folder, settings):
         self.name = name
+        self.program = program
+        self.settings = settings
         self.ready_file = os.path.join(folder, name + ".json")
         self.log = os.path.join(folder, name + ".log")
-        command = [os.path.join(BIN, program), "--ready-file", self.ready_file]
+        self.addresses = {}
+        self.begin(settings)
+
+    def begin(self, settings):
+        command = [os.path.join(BIN, self.program), "--ready-file", self.ready_file]
         for setting in settings:
             command += ["--set", setting]
-        with open(self.log, "w", encoding="utf-8") as log:
+        with open(self.log, "a", encoding="utf-8") as log:
             self.popen = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log,
                                           stderr=subprocess.STDOUT)
-        self.addresses = {}
+
+    def restart(self, *settings):
+        """Once it has ended: again, under the same addresses; returns at once."""
+        assert self.popen.poll() is not None
+        os.remove(self.ready_file)
+        listen = {"server.listen": "grpc", "kv.transfer_listen": "kv",
+                  "observability.listen": "metrics"}
+        own = [f"{key}={self.addresses[name]}" for key, name in listen.items()
+               if name in self.addresses]
+        kept = [s for s in self.settings if s.partition("=")[0] not in listen]
+        self.begin([*kept, *own, *settings])
 
     def await_ready(self):
         def ready():

@@ -167,12 +167,14 @@ class CapacityTest(unittest.TestCase):
                     call.cancel()
 
     def small_decode_worker(self, folder, *settings):
-        small = ("decode:kv.blocks=1020", "decode:engine.max_sequences=1")
-        return Cluster(tiny_model.write(folder), worker=(*small, *settings))
+        """With one place, and room for a request that outlasts every test."""
+        small = ("decode:kv.blocks=13000", "decode:engine.max_sequences=1")
+        model = tiny_model.write(folder, max_position_embeddings=1 << 18)
+        return Cluster(model, worker=(*small, *settings), router=("failover.max_attempts=1",))
 
     def fill(self, cluster):
         """A stream that has the decode worker's only place."""
-        request = ids_request([1], 16000)
+        request = ids_request([1], 200_000)
         request.stopping.ignore_eos = True
         call = cluster.stub.Generate(request, timeout=60 * PATIENCE)
         await_true("the decode worker runs it", lambda: cluster.workers[1].metric(

@@ -15,6 +15,7 @@ from tandem.inference.v1.inference_pb2_grpc import InferenceServiceStub
 
 CONTEXT = 1 << 18
 LONG = 200_000  # tokens: far more than any machine computes within the limits below
+ONCE = ("failover.max_attempts=1",)  # failover_test.py has what comes after the first attempt
 SMALL_STEPS = ("engine.max_sequences=4", "engine.max_batch_tokens=20")
 
 
@@ -117,7 +118,7 @@ class StreamsTest(unittest.TestCase):
             channel.close()
 
     def test_a_decode_worker_killed_midway_ends_its_streams_with_a_typed_error(self):
-        with Cluster(self.model) as cluster:
+        with Cluster(self.model, router=ONCE) as cluster:
             call = self.begin(cluster, endless())
             start = time.monotonic()
             cluster.workers[1].kill()
@@ -133,7 +134,7 @@ class StreamsTest(unittest.TestCase):
 
     def test_a_router_that_stands_still_frees_every_block_within_five_seconds(self):
         for roles in self.layouts():
-            with Cluster(self.model, roles) as cluster:
+            with Cluster(self.model, roles, router=ONCE) as cluster:
                 calls = [self.begin(cluster, endless()) for _ in range(4)]
                 self.await_blocks_in_use(cluster)
                 # Like a machine without power: its connections stay open.
@@ -156,7 +157,8 @@ class StreamsTest(unittest.TestCase):
     def test_a_worker_whose_steps_take_too_long_is_not_ready_and_loses_its_requests(self):
         # Steps of some ten milliseconds, and a limit that makes each of them a stuck one.
         settings = ("heartbeat.stuck_after=2ms",)
-        with Cluster(self.model, ("unified",), worker=settings, router=settings) as cluster:
+        with Cluster(self.model, ("unified",), worker=settings,
+                     router=(*settings, *ONCE)) as cluster:
             reasons = set()
 
             def stuck_for_router_and_worker():
@@ -174,7 +176,7 @@ class StreamsTest(unittest.TestCase):
             await_true("blocks are free", cluster.all_blocks_free, 5 * PATIENCE)
 
     def test_a_prefill_worker_killed_midway_frees_what_was_reserved_for_it(self):
-        with Cluster(self.model, worker=SMALL_STEPS) as cluster:
+        with Cluster(self.model, worker=SMALL_STEPS, router=ONCE) as cluster:
             call = cluster.stub.Generate(ids_request([1] * 16000, 10), timeout=120 * PATIENCE)
             await_true("the prefill worker computes",
                        lambda: cluster.workers[0].metric("tandem_worker_tokens_total") > 0,

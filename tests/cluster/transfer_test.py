@@ -8,7 +8,6 @@ import tempfile
 import threading
 import unittest
 
-import grpc
 import tiny_model
 from cluster import PATIENCE, Cluster, await_true, ids_request
 
@@ -95,28 +94,28 @@ class TransferTest(unittest.TestCase):
         self.assertGreaterEqual(self.proxy.passed, kv_bytes)  # all of it took this way
         self.assertGreater(before_first_token, kv_bytes / 2)
 
-    def failed_then_recovers(self, what, timeout=120 * PATIENCE):
+    def goes_on(self, what):
+        """The answer, though the connection was harmed in the midst of its handoff."""
         request = ids_request(PROMPT, 8)
         request.cache.bypass = True  # else the decode worker has the prompt from the first time
-        expected = self.cluster.generate(request).said()
+        expected = self.cluster.generate(request)
+        self.assertEqual(expected.end.serving.attempts, 1)
         self.proxy.harm = (what, self.proxy.passed + 1_000_000)
-        with self.assertRaises(grpc.RpcError) as raised:
-            for _ in self.cluster.stub.Generate(request, timeout=timeout):
-                pass
-        error = raised.exception
-        self.assertEqual(error.code(), grpc.StatusCode.UNAVAILABLE, error.details())
+        answer = self.cluster.generate(request)
+        self.assertEqual(answer.said(), expected.said())
+        self.assertEqual(answer.end.serving.attempts, 2)
         await_true("blocks are free", self.cluster.all_blocks_free, 5 * PATIENCE)
         self.proxy.harm = None
-        self.assertEqual(self.cluster.generate(request).said(), expected)
+        self.assertEqual(self.cluster.generate(request).said(), expected.said())
 
-    def test_a_flipped_bit_ends_in_an_error_never_in_another_answer(self):
-        self.failed_then_recovers("flip")
+    def test_a_flipped_bit_costs_an_attempt_and_never_changes_an_answer(self):
+        self.goes_on("flip")
 
-    def test_a_connection_that_is_cut_ends_in_an_error(self):
-        self.failed_then_recovers("cut")
+    def test_a_connection_that_is_cut_costs_an_attempt(self):
+        self.goes_on("cut")
 
     def test_a_peer_that_takes_nothing_more_is_given_up(self):
-        self.failed_then_recovers("stall", timeout=10 * PATIENCE)
+        self.goes_on("stall")
 
 
 class TransportTest(unittest.TestCase):

@@ -1,5 +1,5 @@
-// Requests that go wrong, through a whole router with fake workers: each ends once, typed, and
-// nothing of it goes on running.
+// Requests that go wrong for good, through a whole router with fake workers that tries each once:
+// it ends once, typed, and nothing of it goes on running. failover_test.cc has further attempts.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -43,6 +43,7 @@ class FailureTest : public ::testing::Test {
   }
   void StartRouter(std::vector<std::string> workers, std::vector<std::string> sets,
                    const Clock* clock) {
+    sets.push_back("failover.max_attempts=1");
     router_ = std::make_unique<RouterFixture>(RouterFixture::Options{
         .workers = std::move(workers), .sets = std::move(sets), .clock = clock});
   }

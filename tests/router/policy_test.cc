@@ -64,6 +64,32 @@ TEST(Policy, TakesTheLeastLoadedOfEachRole) {
   EXPECT_EQ(Picked({{'u', 5}, {'u', 4}, {'u', 4}}), "u1");
 }
 
+TEST(Policy, AvoidsAWorkerWhileThereIsAnotherAndThenTakesItAlone) {
+  PlacementCall call = {"m", "r", 10, 20};
+  call.avoid = {"d1"};
+  EXPECT_EQ(Picked({{'p'}, {'d', 0}, {'d', 9}}, call), "p0>d2");
+  EXPECT_EQ(Picked({{'p'}, {'d'}}, call), "p0") << "it can do both";
+  call.avoid = {"d1", "p0"};
+  EXPECT_EQ(Picked({{'p', 4}, {'d', 3}}, call), "d1") << "the least loaded of those to avoid";
+}
+
+TEST(Policy, NeverTakesAnExcludedWorker) {
+  PlacementCall call = {"m", "r", 10, 20};
+  call.exclude = {"u0"};
+  EXPECT_EQ(Picked({{'u', 0}, {'u', 9}}, call), "u1");
+  EXPECT_THAT(Picked({{'u'}}, call), HasSubstr("UNAVAILABLE"));
+}
+
+TEST(Policy, ARequestThatGoesOnStaysWithItsArithmeticAndMayNeedOneWorkerForAll) {
+  PlacementCall call = {"m", "r", 10, 20};
+  call.kv_abi = "b";
+  EXPECT_EQ(Picked({{'u', 0, "a"}, {'u', 9, "b"}}, call), "u1");
+  EXPECT_THAT(Picked({{'u', 0, "a"}}, call), HasSubstr("UNAVAILABLE"));
+  call.kv_abi = "a";
+  call.whole = true;
+  EXPECT_EQ(Picked({{'p'}, {'d'}}, call), "d1");
+}
+
 TEST(Policy, NeverPairsWorkersWhoseCachesDiffer) {
   EXPECT_EQ(Picked({{'p', 0, "a"}, {'d', 0, "b"}, {'d', 9, "a"}}), "p0>d2");
   EXPECT_EQ(Picked({{'p', 0, "a"}, {'d', 0, "b"}}), "d1");  // it can do both

@@ -8,6 +8,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/block_hash.h"
+#include "base/grpc_status.h"
+#include "base/status.h"
 #include "tests/support/byte_tokenizer.h"
 
 namespace tandem {
@@ -101,7 +103,10 @@ void FakeWorker::Note(const wv1::SessionRequest& message) {
   std::vector<int32_t> answer;
   {
     MutexLock lock(&mu_);
-    if (message.has_submit()) submits_.push_back(message.submit());
+    if (message.has_submit()) {
+      submits_.push_back(message.submit());
+      attempts_[message.submit().handle()] = message.submit().attempt();
+    }
     if (message.cancel().has_output_index()) {
       cancelled_outputs_.emplace(message.cancel().handle(), message.cancel().output_index());
     } else if (message.has_cancel()) {
@@ -120,7 +125,8 @@ void FakeWorker::Note(const wv1::SessionRequest& message) {
 void FakeWorker::AnswerBy(const wv1::Submit& submit, const std::vector<int32_t>& ids) {
   Accept(submit.handle());
   const size_t count = std::min<size_t>(ids.size(), submit.stopping().max_tokens());
-  for (uint32_t i = 0; i < count; ++i) {
+  const uint32_t resumed = submit.resume_size() > 0 ? submit.resume(0).token_ids_size() : 0;
+  for (uint32_t i = resumed; i < count; ++i) {
     FakeTokens tokens = {.first_index = i, .ids = {ids[i]}};
     tokens.finish = i + 1 == count;
     tokens.reason = count < ids.size() ? inference::v1::FINISH_REASON_LENGTH
@@ -270,6 +276,19 @@ void FakeWorker::Refuse(uint64_t handle, int code, const std::string& why) {
   Write(message);
 }
 
+bool FakeWorker::has_submit() const {
+  MutexLock lock(&mu_);
+  return !submits_.empty();
+}
+
+void FakeWorker::RefuseAsDraining(uint64_t handle) {
+  wv1::SessionResponse message;
+  message.mutable_refused()->set_handle(handle);
+  *message.mutable_refused()->mutable_status() =
+      ToRpcStatus(WithReason(absl::UnavailableError("this worker is draining"), kDrainingReason));
+  Write(message);
+}
+
 void FakeWorker::Send(uint64_t handle, const FakeTokens& tokens) {
   wv1::SequenceStep step;
   step.set_handle(handle);
@@ -291,7 +310,10 @@ void FakeWorker::Send(uint64_t handle, const FakeTokens& tokens) {
 }
 
 void FakeWorker::SendStep(wv1::SequenceStep step) {
-  if (step.attempt() == 0) step.set_attempt(1);
+  if (step.attempt() == 0) {
+    MutexLock lock(&mu_);
+    step.set_attempt(attempts_[step.handle()]);
+  }
   wv1::SessionResponse message;
   *message.mutable_step()->add_sequences() = std::move(step);
   Write(message);

@@ -59,6 +59,7 @@ class FakeWorker final : public worker::v1::WorkerService::Service {
 
   // The next request that came and was not taken yet.
   worker::v1::Submit NextSubmit() ABSL_LOCKS_EXCLUDED(mu_);
+  bool has_submit() const ABSL_LOCKS_EXCLUDED(mu_);  // NextSubmit would not wait
   // Whether the router has said so of this handle. The Await ones wait for it.
   bool AwaitCancel(uint64_t handle) { return Await(&FakeWorker::cancelled_, handle, 1); }
   bool AwaitCancelOutput(uint64_t handle, uint32_t output) ABSL_LOCKS_EXCLUDED(mu_);
@@ -76,8 +77,9 @@ class FakeWorker final : public worker::v1::WorkerService::Service {
 
   void Accept(uint64_t handle, uint32_t cached_tokens = 0);
   void Refuse(uint64_t handle, int code, const std::string& message);
+  void RefuseAsDraining(uint64_t handle);
   void Send(uint64_t handle, const FakeTokens& tokens);
-  void SendStep(worker::v1::SequenceStep step);  // attempt 1 unless it has one
+  void SendStep(worker::v1::SequenceStep step);  // of the submit's attempt unless it has one
   void SendHandoffDone(uint64_t handle, uint64_t kv_bytes);
   void SendError(uint64_t handle, int code, const std::string& message);
   void SendLoad(const worker::v1::Load& load);
@@ -119,6 +121,7 @@ class FakeWorker final : public worker::v1::WorkerService::Service {
   CondVar changed_;
   std::vector<worker::v1::Submit> submits_ ABSL_GUARDED_BY(mu_);
   Counts cancelled_, paused_, resumed_;  // guarded by mu_; cancelled_: all of it
+  std::map<uint64_t, uint32_t> attempts_ ABSL_GUARDED_BY(mu_);  // by handle
   std::set<std::pair<uint64_t, uint32_t>> cancelled_outputs_ ABSL_GUARDED_BY(mu_);
   Stream* stream_ ABSL_GUARDED_BY(mu_) = nullptr;
   grpc::ServerContext* context_ ABSL_GUARDED_BY(mu_) = nullptr;

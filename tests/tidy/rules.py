@@ -180,5 +180,19 @@ def python_compiles(files):
                 yield Finding(file.path, error.lineno or 1, "python", error.msg)
 
 
+def named_tests(files):
+    """`FILE::NAME` in a page names a test, by its file under tests/: it has to be there."""
+    texts = {f.path: f.text for f in files if f.path.startswith("tests/")}
+    named = re.compile(r"([\w/]+\.(?:py|cc))::(\w+)")
+    for file in files:
+        if file.suffix != ".md":
+            continue
+        for number, line in enumerate(file.lines, 1):
+            for path, name in named.findall(line):
+                if not re.search(rf"\b{name}\b", texts.get(f"tests/{path}", "")):
+                    yield Finding(file.path, number, "named-test",
+                                  f"there is no {name} in tests/{path}; name the test that is")
+
+
 RULES = (python_compiles, file_size, function_size, line_width, pragma_once, layers,
-         license_spelling, orphans, banned_words, workplace_paths, banned_names)
+         license_spelling, orphans, banned_words, workplace_paths, banned_names, named_tests)

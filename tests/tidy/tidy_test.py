@@ -131,6 +131,12 @@ class WordTest(unittest.TestCase):
                              [("a.md", 2)], path)
         self.assertEqual(found(rules.workplace_paths, File("a.md", "frame" "wo" "rk/x\n")), [])
 
+    def test_a_page_may_name_only_tests_that_are_there(self):
+        test = File("tests/a/b_test.cc", "TEST(A, ThisIsSo) {}\n")
+        page = File("docs/A.md", "x\n| a/b_test.cc::ThisIsSo |\n| a/b_test.cc::ThisIs |\n"
+                    "| a/c_test.cc::ThisIsSo |\n")
+        self.assertEqual(found(rules.named_tests, test, page), [("docs/A.md", 3), ("docs/A.md", 4)])
+
     def test_names_that_say_nothing_are_refused(self):
         for path in ("base/string_utils.h", "common/a.h", "tests/helpers/a.py"):
             self.assertEqual(found(rules.banned_names, File(path, "")), [(path, 1)], path)

@@ -80,7 +80,9 @@ void EngineCore::CloseSession(SessionId session) {
 }
 
 absl::Status EngineCore::CheckSubmit(SessionId session, const EngineRequest& request) const {
-  if (draining_) return absl::UnavailableError("this worker is draining");
+  if (draining_) {
+    return WithReasonName(absl::UnavailableError("this worker is draining"), kDrainingReason);
+  }
   if (live_.contains(Key(session, request.handle))) {
     return absl::InternalError(absl::StrCat("handle ", request.handle, " is in use"));
   }

@@ -3,6 +3,7 @@
 #include "absl/strings/match.h"
 #include "absl/strings/str_split.h"
 #include "base/grpc_status.h"
+#include "base/status.h"
 
 namespace tandem {
 namespace {
@@ -63,9 +64,12 @@ absl::Status WithField(const absl::Status& status) {
 }  // namespace
 
 google::rpc::Status ToWire(const absl::Status& original) {
-  const absl::Status status = WithField(original);
+  absl::Status status = WithField(original);
   const auto info = DetailOf<google::rpc::ErrorInfo>(status);
-  const std::string reason(info ? absl::string_view(info->reason()) : DefaultReason(status.code()));
+  const auto name = status.GetPayload(kReasonName);
+  status.ErasePayload(kReasonName);
+  std::string reason(info ? absl::string_view(info->reason()) : DefaultReason(status.code()));
+  if (name) reason = std::string(*name);
   std::map<std::string, std::string> metadata;
   if (info) metadata.insert(info->metadata().begin(), info->metadata().end());
   metadata.emplace("retry", RetryIsSafe(status.code()) ? "safe" : "unsafe");

@@ -1,0 +1,55 @@
+#include "router/api/dispatch.h"
+
+#include <utility>
+
+#include "base/status.h"
+
+namespace tandem {
+namespace {
+
+namespace wv1 = worker::v1;
+
+uint64_t ResumedTokens(const RelayAttempt& attempt) {
+  uint64_t tokens = 0;
+  for (const wv1::ResumedOutput& output : attempt.resume) tokens += output.token_ids_size();
+  return tokens;
+}
+
+}  // namespace
+
+// The decode worker is told first: it has to make room before the prefill worker may push.
+absl::Status DispatchAttempt(const RelayAttempt& attempt, DispatchOrder order,
+                             absl::Span<const WorkerView> workers, const ChannelOf& channel,
+                             Relay* relay) {
+  PlacementCall& call = order.call;
+  call.kv_abi = attempt.kv_abi;
+  call.whole = !attempt.resume.empty();
+  call.avoid = attempt.avoid;
+  call.exclude = attempt.exclude;
+  ASSIGN_OR_RETURN(const Placement placed, Pick(workers, call));
+  order.submit.mutable_resume()->Add(attempt.resume.begin(), attempt.resume.end());
+  const auto leg = [&](LegKind kind, size_t worker) {
+    const WorkerFacts& facts = *workers[worker].facts;
+    return Relay::LegOrder{.kind = kind,
+                           .attempt = attempt.number,
+                           .address = facts.address,
+                           .kv_abi = facts.kv_abi,
+                           .session = channel(worker),
+                           .submit = order.submit};
+  };
+  const uint64_t known = call.prompt_tokens + ResumedTokens(attempt);
+  const uint64_t output_tokens = uint64_t{call.outputs} * call.max_tokens - ResumedTokens(attempt);
+  Relay::LegOrder decode = leg(LegKind::kDecode, placed.decode);
+  decode.submit.set_role(placed.prefill ? wv1::ROLE_DECODE : wv1::ROLE_UNIFIED);
+  decode.charge = output_tokens + (placed.prefill ? 0 : known);
+  if (placed.prefill) relay->ExpectPrefill(attempt.number);
+  if (!relay->AddLeg(std::move(decode)) || !placed.prefill) return absl::OkStatus();
+  Relay::LegOrder prefill = leg(LegKind::kPrefill, *placed.prefill);
+  prefill.submit.set_role(wv1::ROLE_PREFILL);
+  prefill.submit.set_peer(workers[placed.decode].facts->handoff_address);
+  prefill.charge = known;
+  relay->AddLeg(std::move(prefill));
+  return absl::OkStatus();
+}
+
+}  // namespace tandem

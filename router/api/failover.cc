@@ -1,0 +1,100 @@
+#include "router/api/failover.h"
+
+#include <algorithm>
+
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_join.h"
+#include "base/grpc_status.h"
+#include "base/status.h"
+
+namespace tandem {
+namespace {
+
+// Whether the request may do better elsewhere, or later. A deadline that ends a handoff is not the
+// client's, which the router watches itself.
+bool MayRetry(const AttemptFailure& failure) {
+  if (failure.how == LegEnd::kLost) return true;
+  switch (failure.why.code()) {
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kResourceExhausted:
+    case absl::StatusCode::kAborted:
+    case absl::StatusCode::kDataLoss:
+    case absl::StatusCode::kCancelled:
+      return true;
+    case absl::StatusCode::kDeadlineExceeded:
+      return !failure.partner.empty();
+    default:
+      return false;
+  }
+}
+
+bool IsDraining(const absl::Status& why) {
+  const auto info = DetailOf<google::rpc::ErrorInfo>(why);
+  return info && info->reason() == kDrainingReason;
+}
+
+// A worker that is alive and could do the request another time.
+bool HasNoRoom(const AttemptFailure& failure) {
+  if (failure.how == LegEnd::kLost || IsDraining(failure.why)) return false;
+  return failure.how == LegEnd::kRefused || failure.partner.empty();
+}
+
+void AddOnce(std::vector<std::string>& to, const std::string& address) {
+  if (std::find(to.begin(), to.end(), address) == to.end()) to.push_back(address);
+}
+
+absl::Status Quarantined(const std::vector<std::string>& deaths) {
+  return WithReason(
+      absl::FailedPreconditionError(absl::StrCat(
+          "workers died in ", deaths.size(),
+          " attempts of this request, and it is not tried again: ", absl::StrJoin(deaths, "; "))),
+      "REQUEST_QUARANTINED", {{"retry", "unsafe"}});
+}
+
+}  // namespace
+
+std::string FailureName(const AttemptFailure& failure) {
+  if (failure.how == LegEnd::kLost) return "lost";
+  if (IsDraining(failure.why)) return "draining";
+  if (failure.how == LegEnd::kRefused) return "refused";
+  switch (failure.why.code()) {
+    case absl::StatusCode::kDataLoss:
+      return "damaged";
+    case absl::StatusCode::kAborted:
+    case absl::StatusCode::kCancelled:
+      return "aborted";
+    case absl::StatusCode::kDeadlineExceeded:
+      return "timeout";
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kResourceExhausted:
+      return "unavailable";
+    default:
+      return "error";
+  }
+}
+
+absl::Status AttemptLog::Fail(const AttemptFailure& failure) {
+  if (!MayRetry(failure)) return failure.why;
+  if (failure.how == LegEnd::kLost && failure.accepted) {
+    deaths_.push_back(absl::StrCat("attempt ", attempt_, ": ", failure.why.message()));
+  }
+  if (deaths_.size() >= options_.max_deaths) return Quarantined(deaths_);
+  if (attempt_ >= options_.max_attempts) {
+    if (attempt_ == 1) return failure.why;
+    return Annotate(failure.why, absl::StrCat("attempt ", attempt_, " of ", attempt_));
+  }
+  if (HasNoRoom(failure)) {
+    AddOnce(exclude_, failure.worker);
+  } else {
+    // Whoever reports that its peer failed it is alive. A decode worker that reports anything may
+    // itself be what is wrong, or full.
+    const bool blames_peer = failure.how == LegEnd::kFailed && !IsDraining(failure.why);
+    if (!blames_peer || failure.leg == LegKind::kDecode) AddOnce(avoid_, failure.worker);
+    if (blames_peer) AddOnce(avoid_, failure.partner);
+  }
+  may_wait_ = !HasNoRoom(failure);
+  ++attempt_;
+  return absl::OkStatus();
+}
+
+}  // namespace tandem

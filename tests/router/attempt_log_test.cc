@@ -1,0 +1,107 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/grpc_status.h"
+#include "base/status.h"
+#include "router/api/failover.h"
+#include "tests/support/status_matchers.h"
+
+namespace tandem {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+
+AttemptFailure Split(LegKind leg, LegEnd how, absl::Status why) {
+  const bool decode = leg == LegKind::kDecode;
+  return {leg, how, true, std::move(why), decode ? "d" : "p", decode ? "p" : "d"};
+}
+
+AttemptFailure Whole(LegEnd how, absl::Status why) {
+  return {LegKind::kDecode, how, true, std::move(why), "u", ""};
+}
+
+AttemptFailure Death(const std::string& worker, bool accepted = true) {
+  return {LegKind::kDecode, LegEnd::kLost,
+          accepted,         absl::UnavailableError("worker " + worker + " was lost"),
+          worker,           ""};
+}
+
+TEST(AttemptLog, AnErrorThatNoOtherWorkerCanMendIsTheRequestsEnd) {
+  for (const absl::StatusCode code :
+       {absl::StatusCode::kInvalidArgument, absl::StatusCode::kInternal,
+        absl::StatusCode::kUnimplemented, absl::StatusCode::kFailedPrecondition}) {
+    AttemptLog log({});
+    EXPECT_THAT(log.Fail(Whole(LegEnd::kFailed, absl::Status(code, "so"))), StatusIs(code, "so"));
+    EXPECT_EQ(log.attempt(), 1u);
+  }
+}
+
+TEST(AttemptLog, OnlyAHandoffHasADeadlineThatIsNotTheClients) {
+  AttemptLog log({});
+  const absl::Status late = absl::DeadlineExceededError("the lease ended");
+  EXPECT_THAT(log.Fail(Whole(LegEnd::kFailed, late)),
+              StatusIs(absl::StatusCode::kDeadlineExceeded));
+  EXPECT_TRUE(log.Fail(Split(LegKind::kPrefill, LegEnd::kFailed, late)).ok());
+  EXPECT_EQ(log.attempt(), 2u);
+}
+
+TEST(AttemptLog, AWorkerThatReportsItsPeersFailureIsTrustedAndThePeerAvoided) {
+  AttemptLog log({});
+  EXPECT_TRUE(
+      log.Fail(Split(LegKind::kPrefill, LegEnd::kFailed, absl::UnavailableError("the link broke")))
+          .ok());
+  EXPECT_THAT(log.avoid(), ElementsAre("d"));
+  EXPECT_THAT(log.exclude(), IsEmpty());
+  EXPECT_TRUE(log.may_wait());
+}
+
+TEST(AttemptLog, ADecodeWorkerThatReportsDamageMayItselfDoIt) {
+  AttemptLog log({});
+  EXPECT_TRUE(
+      log.Fail(Split(LegKind::kDecode, LegEnd::kFailed, absl::DataLossError("digest"))).ok());
+  EXPECT_THAT(log.avoid(), ElementsAre("d", "p"));
+}
+
+TEST(AttemptLog, WhoeverHasNoRoomIsNotAskedAgainNorWaitedFor) {
+  for (const LegEnd how : {LegEnd::kRefused, LegEnd::kFailed}) {
+    AttemptLog log({});
+    EXPECT_TRUE(log.Fail(Whole(how, absl::UnavailableError("the queue is full"))).ok());
+    EXPECT_THAT(log.exclude(), ElementsAre("u"));
+    EXPECT_FALSE(log.may_wait());
+  }
+}
+
+TEST(AttemptLog, AWorkerThatIsStoppingIsAvoidedAndItsSuccessorWaitedFor) {
+  AttemptLog log({});
+  EXPECT_TRUE(log.Fail(Whole(LegEnd::kRefused,
+                             WithReason(absl::UnavailableError("draining"), kDrainingReason)))
+                  .ok());
+  EXPECT_THAT(log.avoid(), ElementsAre("u"));
+  EXPECT_THAT(log.exclude(), IsEmpty());
+  EXPECT_TRUE(log.may_wait());
+}
+
+TEST(AttemptLog, TheLastAttemptsErrorSaysWhichItWas) {
+  AttemptLog log({.max_attempts = 2});
+  EXPECT_TRUE(log.Fail(Death("a", /*accepted=*/false)).ok());
+  EXPECT_THAT(log.Fail(Death("b", /*accepted=*/false)),
+              StatusIs(absl::StatusCode::kUnavailable, HasSubstr("attempt 2 of 2")));
+}
+
+TEST(AttemptLog, ARequestOfWhichWorkersDieIsQuarantinedAndNamesThem) {
+  AttemptLog log({.max_attempts = 9, .max_deaths = 2});
+  EXPECT_TRUE(log.Fail(Death("a")).ok());
+  EXPECT_TRUE(log.Fail(Death("b", /*accepted=*/false)).ok()) << "it died before it had the request";
+  const absl::Status end = log.Fail(Death("c"));
+  EXPECT_THAT(end, StatusIs(absl::StatusCode::kFailedPrecondition,
+                            HasSubstr("attempt 1: worker a was lost; attempt 3: worker c")));
+  const auto info = DetailOf<google::rpc::ErrorInfo>(end);
+  ASSERT_TRUE(info.has_value());
+  EXPECT_EQ(info->reason(), "REQUEST_QUARANTINED");
+  EXPECT_EQ(info->metadata().at("retry"), "unsafe");
+}
+
+}  // namespace
+}  // namespace tandem
