@@ -13,7 +13,7 @@ enum class LegKind { kPrefill, kDecode };  // kDecode also stands for the worker
 struct FailoverOptions {
   uint32_t max_attempts = 4;  // of one request, the first one included
   uint32_t max_deaths = 3;    // of attempts that a worker did not survive; then no more
-  // For a worker that can go on, counted from the failure.
+  // For a worker that can take an attempt, counted from when it should have begun.
   absl::Duration wait = absl::Seconds(10);
 };
 
@@ -60,7 +60,7 @@ class AttemptLog {
   uint32_t attempt_ = 1;
   std::vector<std::string> deaths_;  // "attempt 1: worker ... was lost", of each that had accepted
   std::vector<std::string> avoid_, exclude_;
-  bool may_wait_ = false;
+  bool may_wait_ = true;
 };
 
 }  // namespace tandem

@@ -60,6 +60,7 @@ bool Relay::Begin(Plan plan, std::vector<Deltas> deltas, Dispatcher dispatcher) 
   plan_ = std::move(plan);
   dispatcher_ = std::move(dispatcher);
   to_dispatch_ = true;
+  due_at_ = options_.clock->Now();
   unfinished_ = static_cast<uint32_t>(outputs_.size());
   return true;
 }

@@ -112,8 +112,8 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   // False when the request has ended meanwhile. One Deltas per output. The dispatcher makes every
   // attempt, the first one when Dispatch is called; the relay drops it when it has ended.
   bool Begin(Plan plan, std::vector<Deltas> deltas, Dispatcher dispatcher) ABSL_LOCKS_EXCLUDED(mu_);
-  // Makes the current attempt if that is still to be done. No worker for the first one is the
-  // request's end; for a later one it is tried again by Tick.
+  // Makes the current attempt if that is still to be done. While there is no worker for it, Tick
+  // tries it again.
   void Dispatch() ABSL_LOCKS_EXCLUDED(mu_);
   // Another worker than the decode worker will run this attempt's prompt. Before AddLeg.
   void ExpectPrefill(uint32_t attempt) ABSL_LOCKS_EXCLUDED(mu_);
@@ -241,12 +241,13 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   std::optional<AttemptFailure> given_up_ ABSL_GUARDED_BY(mu_);
   AttemptLog attempts_ ABSL_GUARDED_BY(mu_);
   Dispatcher dispatcher_ ABSL_GUARDED_BY(mu_);
-  bool to_dispatch_ ABSL_GUARDED_BY(mu_) = false;  // the current attempt was not made yet
-  bool dispatching_ ABSL_GUARDED_BY(mu_) = false;  // by some thread, now
-  uint32_t unfinished_ ABSL_GUARDED_BY(mu_) = 0;   // outputs that this attempt has to end
-  std::string kv_abi_ ABSL_GUARDED_BY(mu_);        // of the workers so far
-  absl::Status last_failure_ ABSL_GUARDED_BY(mu_);
-  absl::Time failed_at_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
+  bool to_dispatch_ ABSL_GUARDED_BY(mu_) = false;   // the current attempt was not made yet
+  bool dispatching_ ABSL_GUARDED_BY(mu_) = false;   // by some thread, now
+  uint32_t unfinished_ ABSL_GUARDED_BY(mu_) = 0;    // outputs that this attempt has to end
+  std::string kv_abi_ ABSL_GUARDED_BY(mu_);         // of the workers so far
+  absl::Status last_failure_ ABSL_GUARDED_BY(mu_);  // OK: none yet
+  // When the current attempt was to be made first.
+  absl::Time due_at_ ABSL_GUARDED_BY(mu_) = absl::InfinitePast();
   std::vector<inference::v1::FailedAttempt> failed_attempts_ ABSL_GUARDED_BY(mu_);
   uint32_t cached_tokens_ ABSL_GUARDED_BY(mu_) =
       0;  // by the attempt that computed the prompt first

@@ -85,7 +85,7 @@ void Relay::FailAttempt(const AttemptFailure& failure, Calls* calls) {
   Leave(LegKind::kDecode, /*cancel=*/true, calls);
   ResetAttempt();
   last_failure_ = failure.why;
-  failed_at_ = options_.clock->Now();
+  due_at_ = options_.clock->Now();
   to_dispatch_ = true;
   calls->dispatch = true;
 }
@@ -167,16 +167,12 @@ void Relay::Dispatch() {
 bool Relay::Dispatched(uint32_t attempt, const absl::Status& placed, Calls* calls) {
   if (end_) return false;
   if (placed.ok() || attempt != attempts_.attempt()) return to_dispatch_;
-  if (attempt == 1) {
-    End(placed, calls);
-    return false;
-  }
-  const bool wait =
-      attempts_.may_wait() && options_.clock->Now() - failed_at_ < options_.failover.wait;
-  if (wait) {
-    to_dispatch_ = true;
+  const bool hopeless = attempt == 1 && !absl::IsUnavailable(placed);
+  const bool late = options_.clock->Now() - due_at_ >= options_.failover.wait;
+  if (hopeless || late || !attempts_.may_wait()) {
+    End(last_failure_.ok() ? placed : last_failure_, calls);
   } else {
-    End(last_failure_, calls);
+    to_dispatch_ = true;
   }
   return false;
 }

@@ -211,6 +211,24 @@ TEST_F(FailoverTest, AWorkersSuccessorIsWaitedFor) {
   EXPECT_EQ(call->Rest().text(), "b");
 }
 
+TEST_F(FailoverTest, ARequestThatComesWhileAllWorkersAreAwayWaitsForOne) {
+  FakeWorker* one = Add(wv1::ROLE_UNIFIED);
+  Start();
+  wv1::Load load;
+  load.set_draining(true);
+  one->SendLoad(load);
+  router_->AwaitWorkers(0);
+  auto call = router_->Generate(TextRequest("Hi", 9));
+  EXPECT_TRUE(router_->Await([&] {
+    return router_->router()->MetricsText().find("tandem_requests_inflight 1") != std::string::npos;
+  }));
+  one->AnswerAll("here");
+  one->EndSession();  // its successor
+  const Answer answer = call->Rest();
+  EXPECT_EQ(answer.text(), "here") << answer.status.error_message();
+  EXPECT_EQ(answer.messages.back().end().serving().attempts(), 1u);
+}
+
 TEST_F(FailoverTest, WithoutASuccessorInTimeTheFailureIsTheRequestsEnd) {
   FakeWorker* one = Add(wv1::ROLE_UNIFIED);
   Start({"failover.wait=300ms"});

@@ -43,7 +43,7 @@ class FailureTest : public ::testing::Test {
   }
   void StartRouter(std::vector<std::string> workers, std::vector<std::string> sets,
                    const Clock* clock) {
-    sets.push_back("failover.max_attempts=1");
+    sets.insert(sets.end(), {"failover.max_attempts=1", "failover.wait=0s"});
     router_ = std::make_unique<RouterFixture>(RouterFixture::Options{
         .workers = std::move(workers), .sets = std::move(sets), .clock = clock});
   }
