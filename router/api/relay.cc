@@ -79,6 +79,9 @@ bool Relay::AddLeg(LegOrder order) {
     kv_abi_ = order.kv_abi;
   }
   order.submit.set_attempt(order.attempt);
+  if (order.kind == LegKind::kDecode && order.submit.resume_size() > 0) {
+    options_.metrics->resumed_requests.Add();
+  }
   const absl::StatusOr<uint64_t> handle = order.session->Submit(
       std::move(order.submit), order.charge,
       std::make_shared<LegEar>(shared_from_this(), order.attempt, order.kind));

@@ -159,7 +159,6 @@ void Relay::Dispatch() {
       dispatching_ = false;
       more = Dispatched(attempt.number, placed, &calls);
     }
-    if (placed.ok() && !attempt.resume.empty()) options_.metrics->resumed_requests.Add();
     Run(std::move(calls));
   }
 }

@@ -161,7 +161,7 @@ class FailoverTest(unittest.TestCase):
             self.assertGreaterEqual(answer.end.serving.failed_attempts[0].completion_tokens, 20)
 
     def test_a_prefill_worker_killed_in_the_prompt_is_replaced(self):
-        small = ("prefill:engine.max_batch_tokens=64",)
+        small = ("prefill:engine.max_batch_tokens=64", "prefill:engine.max_sequences=4")
         with Cluster(self.model, PAIR, worker=small) as cluster:
             request = ids_request([7] * 6000, 30)
             expected = self.undisturbed(cluster, request)

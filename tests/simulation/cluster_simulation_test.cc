@@ -80,7 +80,7 @@ class Simulation {
       SimWorker::Options options = {.number = i + 1,
                                     .address = absl::StrCat("w", i),
                                     .role = roles[i],
-                                    .blocks = static_cast<uint32_t>(40 + events_.Below(60))};
+                                    .blocks = static_cast<uint32_t>(60 + events_.Below(60))};
       options.engine.max_sequences = static_cast<uint32_t>(4 + events_.Below(12));
       options.engine.max_batch_tokens = 64;
       options.engine.lookahead_tokens = static_cast<uint32_t>(1 + events_.Below(40));

@@ -11,8 +11,8 @@
 
 namespace tandem {
 
-// Virtual time: what is to happen, in order. All randomness of a simulation comes from here, so that
-// a seed says everything about it.
+// Virtual time: what is to happen, in order. All randomness of a simulation comes from here, so
+// that a seed says everything about it.
 //   threads one
 class Events {
  public:
