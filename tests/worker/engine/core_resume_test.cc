@@ -19,11 +19,6 @@ using ::testing::StartsWith;
 
 using Kind = GrammarSource::Kind;
 
-const std::string& Tokenizer() {
-  static const auto* const json = new std::string(LettersTokenizerJson());
-  return *json;
-}
-
 // A core that counts, and follows grammars.
 struct ResumeCore : CoreHarness {
   explicit ResumeCore(uint32_t blocks = 64, EngineOptions options = SmallOptions())
@@ -50,58 +45,11 @@ struct ResumeCore : CoreHarness {
   MetricRegistry registry;
   WorkerMetrics worker_metrics{&registry};
   EngineMetrics counted{worker_metrics, "toy", model.kv()->layout(), pool->blocks()};
-  GuidePool pool_of_guides{Tokenizer(), ToyModel::kVocab, {.threads = false}};
+  GuidePool pool_of_guides{LettersTokenizer(), ToyModel::kVocab, {.threads = false}};
 };
-
-struct Kinds {
-  std::string name;
-  EngineRequest request;
-};
-
-std::vector<Kinds> AllKinds() {
-  std::vector<Kinds> kinds;
-  const auto add = [&kinds](std::string name, uint32_t prompt, uint32_t max_tokens) {
-    kinds.push_back({std::move(name), ToyRequest(kinds.size() + 1, prompt, max_tokens)});
-    kinds.back().request.logprobs = 3;
-    return &kinds.back().request;
-  };
-  add("greedy", 37, 40)->sampling.temperature = 0;
-  add("sampled", 16, 40)->sampling.top_k = 20;
-  EngineRequest* one = add("penalties, min_tokens", 23, 40);
-  one->sampling.presence_penalty = 1.5f;
-  one->sampling.frequency_penalty = 0.75f;
-  one->sampling.repetition_penalty = 1.25f;
-  one->sampling.logit_bias = {{3, 4.0f}, {5, -100.0f}};
-  one->stop_ids = {0, 7, 13, 21, 34};
-  one->min_tokens = 20;
-  one = add("a regex", 33, 60);
-  one->guided = GrammarSource{Kind::kRegex, "([a-e]{1,6} [0-9]){3,4}", {}};
-  one->stop_ids = {kEndId};
-  one = add("JSON", 1, 200);
-  one->guided = GrammarSource{Kind::kJsonSchema,
-                              R"({"type":"object","properties":{"kind":
-      {"enum":["cat","dog"]},"ages":{"type":"array","items":{"type":"integer","maximum":99,
-      "minimum":0},"maxItems":3,"minItems":2}},"required":["kind","ages"],
-      "additionalProperties":false,"x-guidance":{"whitespace_flexible":false}})",
-                              {}};
-  one->stop_ids = {kEndId};
-  one = add("prompt's log-probabilities", 40, 20);
-  one->prompt_logprobs = 2;
-  one = add("four outputs", 21, 24);
-  one->outputs = 4;
-  one->stop_ids = {0, 7, 13};
-  one->min_tokens = 3;
-  one->sampling.frequency_penalty = 1.0f;
-  one->prompt_logprobs = 1;
-  one = add("four of a regex", 48, 40);
-  one->outputs = 4;
-  one->guided = GrammarSource{Kind::kRegex, "([a-e]{1,6} [0-9]){2,3}", {}};
-  one->stop_ids = {kEndId};
-  return kinds;
-}
 
 TEST(EngineResume, TheRestHasTheBitsOfAnUndisturbedRunWhereverThatWasCut) {
-  for (const auto& [name, request] : AllKinds()) {
+  for (const auto& [name, request] : ResumedKinds()) {
     SCOPED_TRACE(name);
     const Heard whole = ResumeCore().Answer(request);
     ASSERT_TRUE(whole.over(Role::kUnified)) << whole.error;
@@ -115,7 +63,7 @@ TEST(EngineResume, TheRestHasTheBitsOfAnUndisturbedRunWhereverThatWasCut) {
 TEST(EngineResume, SoItIsInChunksOfOneBlockAndWithoutPrefixCache) {
   EngineOptions options = {.max_sequences = 8, .max_batch_tokens = 24, .lookahead_tokens = 1};
   options.prefix_cache = false;
-  for (const auto& [name, request] : AllKinds()) {
+  for (const auto& [name, request] : ResumedKinds()) {
     SCOPED_TRACE(name);
     const Heard whole = ResumeCore().Answer(request);
     for (const EngineRequest& resumed : EveryCut(request, whole)) {
@@ -127,7 +75,7 @@ TEST(EngineResume, SoItIsInChunksOfOneBlockAndWithoutPrefixCache) {
 
 // On the worker that was first to answer it: all blocks that are full of it may be found again.
 TEST(EngineResume, PrefixHitsChangeNoBit) {
-  for (const auto& [name, request] : AllKinds()) {
+  for (const auto& [name, request] : ResumedKinds()) {
     SCOPED_TRACE(name);
     ResumeCore one(400);
     const Heard whole = one.Answer(request);
@@ -143,7 +91,7 @@ TEST(EngineResume, PrefixHitsChangeNoBit) {
 
 TEST(EngineResume, WhatIsResumedAndThenPreemptedHasThemToo) {
   size_t preempted = 0, cuts = 0;
-  for (const auto& [name, request] : AllKinds()) {
+  for (const auto& [name, request] : ResumedKinds()) {
     SCOPED_TRACE(name);
     const Heard whole = ResumeCore().Answer(request);
     for (const EngineRequest& resumed : EveryCut(request, whole)) {

@@ -28,11 +28,6 @@ using Kind = GrammarSource::Kind;
 constexpr int32_t kEnd = kEndId;
 static_assert(kLetters.size() + 1 == ToyModel::kVocab);
 
-const std::string& Tokenizer48() {
-  static const auto* const json = new std::string(LettersTokenizerJson());
-  return *json;
-}
-
 std::string TextOf(const std::vector<int32_t>& ids) {
   std::string text;
   for (const int32_t id : ids) text += id == kEnd ? '$' : kLetters[id - 1];
@@ -91,7 +86,7 @@ struct GuidedCore {
 
 class GuideTest : public testing::Test {
  protected:
-  GuidePool inline_{Tokenizer48(), ToyModel::kVocab, {.threads = false}};
+  GuidePool inline_{LettersTokenizer(), ToyModel::kVocab, {.threads = false}};
 };
 
 TEST_F(GuideTest, AnOutputIsASentenceAndEndsWhereThatDoes) {
@@ -283,7 +278,7 @@ TEST_F(GuideTest, AModelWithoutAUsableTokenizerRefuses) {
 TEST_F(GuideTest, GrammarsAndMasksAreCounted) {
   MetricRegistry registry;
   const GuideMetrics metrics(WorkerMetrics(&registry), "toy");
-  GuidePool pool(Tokenizer48(), ToyModel::kVocab, {.threads = false, .metrics = &metrics});
+  GuidePool pool(LettersTokenizer(), ToyModel::kVocab, {.threads = false, .metrics = &metrics});
   GuidedCore core(&pool);
   size_t tokens = 0;
   for (uint64_t handle : {1, 2}) {
@@ -325,7 +320,7 @@ void RunUntilAllEnd(GuidedCore& core) {
 
 TEST_F(GuideTest, ABatchAndThePoolsThreadsChangeNothing) {
   const std::map<uint64_t, Heard> alone = Alone(&inline_);
-  GuidePool threads(Tokenizer48(), ToyModel::kVocab, {});
+  GuidePool threads(LettersTokenizer(), ToyModel::kVocab, {});
   for (GuidePool* pool : {&inline_, &threads}) {
     for (const uint32_t budget : {32u, 64u}) {
       GuidedCore core(pool, {.max_sequences = 16, .max_batch_tokens = budget});
@@ -342,7 +337,7 @@ TEST_F(GuideTest, ABatchAndThePoolsThreadsChangeNothing) {
 TEST_F(GuideTest, SplitEqualsUnifiedWhoeverHasTheGrammarFirst) {
   const std::map<uint64_t, Heard> alone = Alone(&inline_);
   for (const bool late : {false, true}) {
-    GuidePool threads(Tokenizer48(), ToyModel::kVocab, {});
+    GuidePool threads(LettersTokenizer(), ToyModel::kVocab, {});
     GuidedCore prefill(&inline_), decode(&threads);
     FakeHandoff handoff(prefill.harness.model.kv(), decode.harness.model.kv());
     prefill.harness.Connect(&handoff, nullptr);
@@ -389,7 +384,7 @@ TEST_F(GuideTest, SplitEqualsUnifiedWhoeverHasTheGrammarFirst) {
 // Each of several outputs has the grammar to itself, with threads and without, on one worker and
 // over two.
 TEST_F(GuideTest, EachOutputIsASentenceOfItsOwn) {
-  GuidePool threads(Tokenizer48(), ToyModel::kVocab, {});
+  GuidePool threads(LettersTokenizer(), ToyModel::kVocab, {});
   std::map<uint64_t, Heard> alone;
   std::set<std::string> seen;
   for (GuidePool* pool : {&inline_, &threads}) {
@@ -451,7 +446,7 @@ TEST_F(GuideTest, AWrongGrammarEndsBothSidesOfASplit) {
 
 // Cancelled at any moment, a guided request leaves nothing behind. Threads may be at work on it.
 TEST_F(GuideTest, CancelledWhileItsGrammarOrAMaskIsComputed) {
-  GuidePool threads(Tokenizer48(), ToyModel::kVocab, {});
+  GuidePool threads(LettersTokenizer(), ToyModel::kVocab, {});
   GuidedCore core(&threads);
   for (uint64_t handle = 1; handle <= 40; ++handle) {
     core.harness.Submit(Guided(handle, {Kind::kJsonSchema, kSchema, {}}));

@@ -29,11 +29,6 @@ struct Setup {
   bool hits = false;
 };
 
-const std::string& Tokenizer() {
-  static const auto* const json = new std::string(LettersTokenizerJson());
-  return *json;
-}
-
 std::vector<EngineRequest> Requests() {
   std::vector<EngineRequest> requests;
   for (uint64_t handle = 1; handle <= 16; ++handle) {
@@ -130,7 +125,7 @@ class Runner {
   MetricRegistry registry_;
   const WorkerMetrics metrics_{&registry_};
   const EngineMetrics counted_{metrics_, "random", decoder_->kv()->layout(), setup_.blocks};
-  GuidePool guides_{Tokenizer(), decoder_->spec().vocab, {.threads = false}};
+  GuidePool guides_{LettersTokenizer(), decoder_->spec().vocab, {.threads = false}};
   std::vector<EngineMessage> posted_;
   std::unique_ptr<EngineCore> core_;
   const std::shared_ptr<RecordingSink> sink_ = std::make_shared<RecordingSink>();

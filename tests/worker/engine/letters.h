@@ -24,4 +24,10 @@ inline std::string LettersTokenizerJson() {
       .dump();
 }
 
+// The same, for pools that do not copy it.
+inline const std::string& LettersTokenizer() {
+  static const auto* const json = new std::string(LettersTokenizerJson());
+  return *json;
+}
+
 }  // namespace tandem
