@@ -127,6 +127,12 @@ struct TestRouter {
     submit->mutable_sampling()->set_n(from.outputs);
     submit->mutable_stopping()->set_max_tokens(from.max_tokens);
     if (from.logprobs) submit->mutable_response()->set_logprobs(*from.logprobs);
+    for (uint32_t i = 0; i < from.resume.size(); ++i) {
+      worker::v1::ResumedOutput* resumed = submit->add_resume();
+      resumed->set_output_index(i);
+      resumed->mutable_token_ids()->Add(from.resume[i].tokens.begin(), from.resume[i].tokens.end());
+      resumed->set_ended(from.resume[i].ended);
+    }
     stream->Write(request);
   }
   // The next message of this kind; others are passed over.
@@ -138,13 +144,13 @@ struct TestRouter {
     }
     return std::nullopt;
   }
-  // All tokens of a request, until it ends.
-  std::vector<int32_t> TokensOf(uint64_t handle) {
+  // All tokens of a request, from the `first` on, until it ends.
+  std::vector<int32_t> TokensOf(uint64_t handle, size_t first = 0) {
     std::vector<int32_t> ids;
     while (const auto response = Next(worker::v1::SessionResponse::kStep)) {
       for (const worker::v1::SequenceStep& step : response->step().sequences()) {
         if (step.handle() != handle) continue;
-        EXPECT_EQ(step.first_index(), ids.size());
+        EXPECT_EQ(step.first_index(), first + ids.size());
         ids.insert(ids.end(), step.token_ids().begin(), step.token_ids().end());
         if (step.has_finish() || step.has_error()) return ids;
       }

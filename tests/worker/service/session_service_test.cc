@@ -11,6 +11,7 @@ namespace tandem {
 namespace {
 
 using ::testing::ElementsAre;
+using ::testing::ElementsAreArray;
 using ::testing::HasSubstr;
 namespace wv1 = worker::v1;
 
@@ -29,6 +30,18 @@ TEST(SessionService, HelloThenRequestsAndTheirTokens) {
   router.Submit(request);
   EXPECT_EQ(router.Next(wv1::SessionResponse::kAccepted)->accepted().handle(), 7u);
   EXPECT_EQ(router.TokensOf(7), ExpectedAnswer(request).token_ids);
+  EXPECT_TRUE(server.AllFree());
+}
+
+TEST(SessionService, AResumedRequestGoesOnBehindItsTokensAndTellsNothingAgain) {
+  Server server;
+  Router router(&server);
+  router.Hello();
+  EngineRequest request = ToyRequest(7, 20, 30);
+  const std::vector<int32_t> all = ExpectedAnswer(request).token_ids;
+  request.resume = {{{all.begin(), all.begin() + 11}, false}};
+  router.Submit(request);
+  EXPECT_THAT(router.TokensOf(7, 11), ElementsAreArray(all.begin() + 11, all.end()));
   EXPECT_TRUE(server.AllFree());
 }
 
