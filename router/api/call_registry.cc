@@ -1,5 +1,6 @@
 #include "router/api/call_registry.h"
 
+#include "base/clock.h"
 #include "base/status.h"
 #include "router/api/error_map.h"
 
@@ -74,10 +75,10 @@ void CallRegistry::StopAccepting() {
 }
 
 bool CallRegistry::WaitUntilEmpty(absl::Duration timeout) {
-  const absl::Time deadline = absl::Now() + timeout;
+  const absl::Time deadline = RealClock()->Now() + timeout;
   MutexLock lock(&mu_);
   while (!relays_.empty()) {
-    const absl::Duration left = deadline - absl::Now();
+    const absl::Duration left = deadline - RealClock()->Now();
     if (left <= absl::ZeroDuration()) return false;
     changed_.WaitFor(&mu_, left);
   }

@@ -99,7 +99,7 @@ wv1::Submit MakeSubmit(const Job& job) {
   *submit.mutable_cache() = job.request.cache();
   submit.set_priority(job.request.priority());
   if (job.deadline != absl::InfiniteFuture()) {
-    const int64_t left = absl::ToInt64Milliseconds(job.deadline - absl::Now());
+    const int64_t left = absl::ToInt64Milliseconds(job.deadline - RealClock()->Now());
     submit.set_budget_ms(static_cast<uint64_t>(std::max<int64_t>(left, 1)));
   }
   return submit;

@@ -33,7 +33,7 @@ enum class AnswerMode { kStream, kWhole };
 // Takes a request in: checks it, finds its model, and starts the work on its prompt, after which it
 // is sent to its workers. Returns the relay that its answer comes through; an error comes that way
 // too, never otherwise.
-//   deadline  the client's; InfiniteFuture without one
+//   deadline  the client's, in RealClock's time; InfiniteFuture without one
 std::shared_ptr<Relay> StartGenerate(const ApiContext& api,
                                      const inference::v1::GenerateRequest& request,
                                      absl::Time deadline, AnswerMode mode);

@@ -4,6 +4,7 @@
 #include <string>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/mutex.h"
 #include "router/api/error_map.h"
 
@@ -12,10 +13,11 @@ namespace {
 
 namespace iv1 = inference::v1;
 
+// In RealClock's time, which the system's may leave later on.
 absl::Time DeadlineOf(const grpc::CallbackServerContext& context) {
   const auto deadline = context.deadline();
-  return deadline == std::chrono::system_clock::time_point::max() ? absl::InfiniteFuture()
-                                                                  : absl::FromChrono(deadline);
+  if (deadline == std::chrono::system_clock::time_point::max()) return absl::InfiniteFuture();
+  return RealClock()->Now() + (absl::FromChrono(deadline) - absl::Now());
 }
 
 // What the two kinds of answer share: the client's side of one relay.
@@ -38,7 +40,7 @@ class Client : public RelayReader, public std::enable_shared_from_this<Client> {
   }
 
  protected:
-  void Cancelled() { relay_->Fail(ClientGone(absl::Now() >= deadline_)); }
+  void Cancelled() { relay_->Fail(ClientGone(RealClock()->Now() >= deadline_)); }
   void Done() {
     const std::shared_ptr<Client> last = std::move(self_);
     {

@@ -1,6 +1,7 @@
 """A killed worker costs time, not the stream: what a client reads is, to the last bit, what it
 would have read."""
 
+import glob
 import os
 import random
 import signal
@@ -8,6 +9,7 @@ import tempfile
 import threading
 import time
 import unittest
+from unittest import mock
 
 import grpc
 import tiny_model
@@ -71,6 +73,13 @@ def error_info(error):
                 if detail.Unpack(info):
                     return info
     raise AssertionError(f"no ErrorInfo in {error}")
+
+
+def step_to(path, offset):
+    """The processes' clocks, from now on, in seconds from the true one."""
+    with open(path + ".new", "w", encoding="utf-8") as f:
+        f.write(offset)
+    os.replace(path + ".new", path)
 
 
 class FailoverTest(unittest.TestCase):
@@ -222,6 +231,30 @@ class FailoverTest(unittest.TestCase):
             cluster.workers[0].await_ready()
             await_true("the router has the new one", lambda: cluster.linked() == 1, 20 * PATIENCE)
             self.assertEqual(len(cluster.generate(request).token_ids), TOKENS)
+
+    @unittest.skipIf(PATIENCE > 1, "sanitizers and libfaketime both want to be loaded first")
+    def test_a_step_of_the_system_clock_moves_no_deadline(self):
+        library = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")
+        if not library:
+            self.skipTest("libfaketime is not installed")
+        offset = os.path.join(self.folder.name, "offset")
+        step_to(offset, "+0")
+        with mock.patch.dict(os.environ, {
+                "LD_PRELOAD": library[0], "FAKETIME_TIMESTAMP_FILE": offset,
+                "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}):
+            cluster = Cluster(self.model, PAIR)
+            cluster.__enter__()
+        try:
+            request = sampled(8)
+            expected = self.undisturbed(cluster, request)
+            for step in ("+3600", "-7200", "+0"):
+                answer = self.read(cluster, request, 20, lambda to=step: step_to(offset, to))
+                self.assertEqual(answer.said(), expected.said())
+                self.assertEqual(answer.end.serving.attempts, 1)
+                time.sleep(1.5)  # heartbeats of the new time
+                self.assertEqual(cluster.linked(), 2)
+        finally:
+            cluster.__exit__(None, None, None)
 
     def test_a_rolling_restart_of_every_worker_under_load_fails_no_request(self):
         requests = [kind(seed) for seed in range(3) for kind in KINDS]

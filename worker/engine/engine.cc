@@ -167,10 +167,10 @@ void Engine::Drain() {
 }
 
 bool Engine::WaitDrained(absl::Duration timeout) {
-  const absl::Time deadline = absl::Now() + timeout;
+  const absl::Time deadline = RealClock()->Now() + timeout;
   MutexLock lock(&mu_);
-  while (!drained_ && absl::Now() < deadline) {
-    drained_changed_.WaitFor(&mu_, deadline - absl::Now());
+  while (!drained_ && RealClock()->Now() < deadline) {
+    drained_changed_.WaitFor(&mu_, deadline - RealClock()->Now());
   }
   return drained_;
 }
