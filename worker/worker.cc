@@ -58,10 +58,8 @@ Worker::Worker(const config::v1::WorkerConfig& config)
 }
 
 absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const config::v1::WorkerConfig& config) {
-  if (!config.peer_tls().ca_file().empty()) {
-    return absl::UnimplementedError("peer_tls.ca_file: KV moves without TLS in this version");
-  }
   auto worker = std::unique_ptr<Worker>(new Worker(config));
+  ASSIGN_OR_RETURN(worker->tls_, OpenWorkerTls(config));
   worker->readiness_.Block("model", "it is being loaded");
   RETURN_IF_ERROR(worker->StartObservability());
   ASSIGN_OR_RETURN(worker->model_, LoadModel(config));
@@ -103,6 +101,7 @@ absl::Status Worker::StartEngine() {
   handoff.advertise_host = config_.kv().advertise_host();
   handoff.shm = config_.kv().shm();
   handoff.shm_directory = config_.kv().shm_directory();
+  handoff.tls = tls_;
   handoff.insecure = config_.server().insecure();
   handoff.window_bytes = config_.kv().window_bytes();
   handoff.push_timeout = ToDuration(config_.kv().push_timeout());

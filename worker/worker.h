@@ -14,6 +14,7 @@
 #include "worker/loaded_model.h"
 #include "worker/service/handoff_service.h"
 #include "worker/service/session_service.h"
+#include "worker/service/worker_tls.h"
 
 namespace tandem {
 
@@ -43,6 +44,7 @@ class Worker {
 
   const config::v1::WorkerConfig config_;
   const Incarnation incarnation_;
+  WorkerTls tls_;
   MetricRegistry registry_;
   WorkerMetrics metrics_;
   Readiness readiness_;

@@ -5,8 +5,8 @@
 #include <array>
 
 #include "absl/strings/str_cat.h"
+#include "base/clock.h"
 #include "base/status.h"
-#include "kvstore/transport/wire.h"
 
 namespace tandem {
 namespace {
@@ -14,8 +14,8 @@ namespace {
 // What has come out of the window, and how much of that the sender knows.
 class Consumption {
  public:
-  Consumption(const Socket& socket, const Landing& landing, const PushLimits& limits)
-      : socket_(socket), tell_after_bytes_(landing.window_bytes / 4), limits_(limits) {}
+  Consumption(Stream* stream, const Landing& landing, const PushLimits& limits)
+      : stream_(stream), tell_after_bytes_(landing.window_bytes / 4), limits_(limits) {}
 
   absl::Status Add(uint64_t payload_bytes) {
     total_.payload_bytes += payload_bytes;
@@ -26,12 +26,12 @@ class Consumption {
   absl::Status Tell() {
     if (told_.frames == total_.frames) return absl::OkStatus();
     told_ = total_;
-    return socket_.WriteAll(wire::Encode(total_), limits_);
+    return stream_->WriteAll(wire::Encode(total_), limits_);
   }
   uint64_t frames() const { return total_.frames; }
 
  private:
-  const Socket& socket_;
+  Stream* const stream_;
   const uint64_t tell_after_bytes_;
   const PushLimits limits_;
   wire::Consumed total_, told_;
@@ -49,20 +49,27 @@ absl::Status CheckBelongs(const FrameHeader& header, const Landing& landing, uin
 
 }  // namespace
 
-absl::Status LandFrames(const Socket& socket, const Landing& landing, absl::Duration stall,
+absl::StatusOr<wire::Hello> ReadHello(Stream* stream, absl::Duration timeout) {
+  std::array<uint8_t, wire::kHelloBytes> bytes;
+  const PushLimits limits{.stall = timeout, .deadline = RealClock()->Now() + timeout};
+  RETURN_IF_ERROR(stream->ReadAll(absl::MakeSpan(bytes), limits));
+  return wire::DecodeHello(bytes);
+}
+
+absl::Status LandFrames(Stream* stream, const Landing& landing, absl::Duration stall,
                         const TakePayload& take, FrameSink* sink) {
   const PushLimits limits{.stall = stall};
   const PushLimits for_ever{.stall = absl::InfiniteDuration()};
-  Consumption consumption(socket, landing, limits);
+  Consumption consumption(stream, landing, limits);
   while (true) {
     std::array<uint8_t, wire::kFrameBytes> head;
-    ASSIGN_OR_RETURN(const size_t got, socket.ReadSome(absl::MakeSpan(head)));
+    ASSIGN_OR_RETURN(const size_t got, stream->ReadSome(absl::MakeSpan(head)));
     if (got == 0) {
       RETURN_IF_ERROR(consumption.Tell());
-      RETURN_IF_ERROR(socket.Wait(POLLIN, for_ever));
+      RETURN_IF_ERROR(stream->Wait(POLLIN, for_ever));
       continue;
     }
-    RETURN_IF_ERROR(socket.ReadAll(absl::MakeSpan(head).subspan(got), limits));
+    RETURN_IF_ERROR(stream->ReadAll(absl::MakeSpan(head).subspan(got), limits));
     ASSIGN_OR_RETURN(const FrameHeader header, wire::DecodeFrame(head, landing.window_bytes));
     RETURN_IF_ERROR(CheckBelongs(header, landing, consumption.frames()));
     ASSIGN_OR_RETURN(const absl::Span<const uint8_t> landed, take(header));

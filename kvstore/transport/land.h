@@ -5,12 +5,16 @@
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
-#include "kvstore/transport/socket.h"
+#include "kvstore/transport/stream.h"
 #include "kvstore/transport/transport.h"
+#include "kvstore/transport/wire.h"
 
 namespace tandem {
 
-// Where the payload of the frame that comes next is once this returns: read from the socket, or
+// Reads at most one hello's bytes: nothing is allocated for a stranger.
+absl::StatusOr<wire::Hello> ReadHello(Stream* stream, absl::Duration timeout);
+
+// Where the payload of the frame that comes next is once this returns: read from the stream, or
 // written by the peer before it sent the header. The header's payload_bytes fit the window.
 using TakePayload = std::function<absl::StatusOr<absl::Span<const uint8_t>>(const FrameHeader&)>;
 
@@ -18,7 +22,7 @@ using TakePayload = std::function<absl::StatusOr<absl::Span<const uint8_t>>(cons
 // been consumed when a quarter of the window has, and when there is nothing to read.
 //   errors  DataLoss bytes that are no frame of this link; DeadlineExceeded a stall inside a frame;
 //           Unavailable the peer closed. Between frames it waits for ever: the socket's end ends it
-absl::Status LandFrames(const Socket& socket, const Landing& landing, absl::Duration stall,
+absl::Status LandFrames(Stream* stream, const Landing& landing, absl::Duration stall,
                         const TakePayload& take, FrameSink* sink);
 
 }  // namespace tandem

@@ -14,8 +14,9 @@ constexpr uint64_t kFramesBetweenLooks = 16;  // so that unread Consumed message
 
 }  // namespace
 
-PacedPush::PacedPush(Socket socket, uint64_t window_bytes)
-    : socket_(std::move(socket)), window_bytes_(window_bytes) {}
+PacedPush::PacedPush(std::unique_ptr<const Socket> socket, std::unique_ptr<Stream> stream,
+                     uint64_t window_bytes)
+    : socket_(std::move(socket)), stream_(std::move(stream)), window_bytes_(window_bytes) {}
 
 absl::Status PacedPush::Push(const FrameHeader& header,
                              absl::Span<const absl::Span<const uint8_t>> payload,
@@ -42,21 +43,21 @@ absl::Status PacedPush::Push(const FrameHeader& header,
 
 void PacedPush::Break() {
   broken_ = true;
-  socket_.ShutDown();
+  socket_->ShutDown();
 }
 
 absl::Status PacedPush::WaitForRoom(uint64_t bytes, const PushLimits& limits) {
   bool look = frames_ % kFramesBetweenLooks == 0;
   while (look || in_flight_ + bytes > window_bytes_) {
     ASSIGN_OR_RETURN(const size_t got,
-                     socket_.ReadSome(absl::MakeSpan(consumed_).subspan(consumed_bytes_)));
+                     stream_->ReadSome(absl::MakeSpan(consumed_).subspan(consumed_bytes_)));
     consumed_bytes_ += got;
     if (consumed_bytes_ == consumed_.size()) {
       RETURN_IF_ERROR(TakeConsumed());
     } else if (got == 0 && look) {
       look = false;
     } else if (got == 0) {
-      RETURN_IF_ERROR(socket_.Wait(POLLIN, limits));
+      RETURN_IF_ERROR(stream_->Wait(POLLIN, limits));
     }
   }
   return absl::OkStatus();

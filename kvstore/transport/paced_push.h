@@ -2,10 +2,11 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <memory>
 
 #include "absl/status/status.h"
 #include "absl/types/span.h"
-#include "kvstore/transport/socket.h"
+#include "kvstore/transport/stream.h"
 #include "kvstore/transport/transport.h"
 #include "kvstore/transport/wire.h"
 
@@ -16,7 +17,9 @@ namespace tandem {
 //   life, errors, threads  as PushConnection
 class PacedPush : public PushConnection {
  public:
-  PacedPush(Socket socket, uint64_t window_bytes);
+  // A stream over the socket.
+  PacedPush(std::unique_ptr<const Socket> socket, std::unique_ptr<Stream> stream,
+            uint64_t window_bytes);
 
   absl::Status Push(const FrameHeader& header, absl::Span<const absl::Span<const uint8_t>> payload,
                     const PushLimits& limits) final;
@@ -29,14 +32,15 @@ class PacedPush : public PushConnection {
   virtual absl::Status Write(const HeaderBytes& header,
                              absl::Span<const absl::Span<const uint8_t>> payload,
                              const PushLimits& limits) = 0;
-  const Socket& socket() const { return socket_; }
+  Stream& stream() const { return *stream_; }
 
  private:
   // Takes in what the receiver says it has consumed, until `bytes` fit into its window.
   absl::Status WaitForRoom(uint64_t bytes, const PushLimits& limits);
   absl::Status TakeConsumed();
 
-  const Socket socket_;
+  const std::unique_ptr<const Socket> socket_;
+  const std::unique_ptr<Stream> stream_;
   const uint64_t window_bytes_;
   std::atomic<bool> broken_{false};
   uint64_t frames_ = 0;        // pushed

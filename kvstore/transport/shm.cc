@@ -27,18 +27,12 @@ constexpr TransportCapabilities kShm = {.name = "shm",
                                         .max_window_bytes = uint64_t{4} << 30};
 
 // At most one hello's bytes: nothing is allocated for a stranger.
-absl::StatusOr<wire::Hello> ReadHello(const Socket& socket, absl::Duration timeout) {
-  std::array<uint8_t, wire::kHelloBytes> bytes;
-  const PushLimits limits{.stall = timeout, .deadline = RealClock()->Now() + timeout};
-  RETURN_IF_ERROR(socket.ReadAll(absl::MakeSpan(bytes), limits));
-  return wire::DecodeHello(bytes);
-}
-
 // One link from its first byte to its last, at the receiver.
 absl::Status Converse(const Socket& socket, const LandingServer::Claim& claim,
                       const ShmTransportOptions& options) {
   RETURN_IF_ERROR(CheckPeerUser(socket, geteuid()));
-  ASSIGN_OR_RETURN(const wire::Hello hello, ReadHello(socket, options.handshake_timeout));
+  const std::unique_ptr<Stream> stream = MakePlainStream(socket);
+  ASSIGN_OR_RETURN(const wire::Hello hello, ReadHello(stream.get(), options.handshake_timeout));
   const PushLimits limits{.stall = options.stall_timeout};
   const absl::StatusOr<LandingServer::Link> link = claim(hello);
   if (!link.ok()) {
@@ -53,7 +47,7 @@ absl::Status Converse(const Socket& socket, const LandingServer::Claim& claim,
     return window.Landed(std::exchange(landed, landed + header.payload_bytes),
                          header.payload_bytes);
   };
-  return LandFrames(socket, link->landing, options.stall_timeout, take, link->sink);
+  return LandFrames(stream.get(), link->landing, options.stall_timeout, take, link->sink);
 }
 
 class ShmTransport final : public Transport {

@@ -16,8 +16,9 @@ namespace {
 
 class ShmPush final : public PacedPush {
  public:
-  ShmPush(Socket socket, ShmWindow window, uint64_t window_bytes)
-      : PacedPush(std::move(socket), window_bytes), window_(std::move(window)) {}
+  ShmPush(std::unique_ptr<const Socket> socket, std::unique_ptr<Stream> stream, ShmWindow window,
+          uint64_t window_bytes)
+      : PacedPush(std::move(socket), std::move(stream), window_bytes), window_(std::move(window)) {}
 
  private:
   // The header is what tells the receiver that the payload is there: the system call that sends it
@@ -29,7 +30,7 @@ class ShmPush final : public PacedPush {
       std::memcpy(window_.Room(written_, part.size()).data(), part.data(), part.size());
       written_ += part.size();
     }
-    return socket().WriteAll(header, limits);
+    return stream().WriteAll(header, limits);
   }
 
   const ShmWindow window_;
@@ -50,7 +51,10 @@ absl::StatusOr<std::unique_ptr<PushConnection>> OpenShmPush(Socket socket,
     return absl::PermissionDeniedError("the peer does not know this link, epoch or token");
   }
   ASSIGN_OR_RETURN(ShmWindow window, ShmWindow::Open(std::move(file), peer.window_bytes));
-  return std::make_unique<ShmPush>(std::move(socket), std::move(window), peer.window_bytes);
+  auto kept = std::make_unique<const Socket>(std::move(socket));
+  auto stream = MakePlainStream(*kept);
+  return std::make_unique<ShmPush>(std::move(kept), std::move(stream), std::move(window),
+                                   peer.window_bytes);
 }
 
 }  // namespace tandem

@@ -5,6 +5,7 @@
 
 #include "absl/status/statusor.h"
 #include "absl/time/time.h"
+#include "base/certificates.h"
 #include "kvstore/transport/transport.h"
 
 namespace tandem {
@@ -14,8 +15,11 @@ struct TcpTransportOptions {
   // Numeric host that peers connect to; empty: the host of `listen`. Needed where `listen` is a
   // wildcard.
   std::string advertise_host;
-  // Allows addresses off loopback, on which KV travels without encryption or proof of origin beyond
-  // the link's token. TLS on this connection is not there yet.
+  // TLS for connections that come and for those that are made; both, or null: none. A certificate
+  // is wanted from both ends.
+  std::shared_ptr<const Certificates> listen_tls, connect_tls;
+  // Allows addresses off loopback without TLS: KV then travels without encryption, or proof of
+  // origin beyond the link's token.
   bool insecure = false;
   uint32_t max_links = 64;  // > 0; connections beyond it, and a few that say hello, are closed
   absl::Duration handshake_timeout = absl::Seconds(5);  // from accept to a valid hello
@@ -23,8 +27,8 @@ struct TcpTransportOptions {
 };
 
 // Raw TCP between any two hosts. One listening socket; one connection and one thread a link.
-//   errors  InvalidArgument for an address off loopback without `insecure`, and for a wildcard
-//           without advertise_host; Unavailable when the port is taken
+//   errors  InvalidArgument for an address off loopback without TLS or `insecure`, and for a
+//           wildcard without advertise_host; Unavailable when the port is taken
 //           or no thread can be had. A connection for which there is no thread is closed
 absl::StatusOr<std::unique_ptr<Transport>> MakeTcpTransport(const TcpTransportOptions& options);
 

@@ -71,6 +71,9 @@ struct TransportEndpoint {
   std::string address;  // as Transport::address() of the receiver
   Bytes16 token{};      // drawn by the receiver for this epoch
   uint64_t window_bytes = 0;
+  // Where the link was agreed: whoever shows a certificate for this host is taken for the receiver,
+  // where a transport checks any. Empty: the host in `address`.
+  std::string host = {};
 };
 
 struct PushLimits {

@@ -7,16 +7,21 @@
 
 namespace tandem {
 
+// The file holds `text` from now on; whoever reads it sees all or nothing. Returns its path.
+inline std::string WriteFile(const std::string& path, const std::string& text) {
+  const std::string fresh = path + ".new";
+  std::ofstream(fresh) << text;
+  std::filesystem::rename(fresh, path);
+  return path;
+}
+
 // A folder of a test's own with files in it, gone at its end.
 class TestFolder {
  public:
-  // The path of a file there that holds `text` from now on; whoever reads it sees all or nothing.
   std::string Write(const std::string& name, const std::string& text) const {
-    const std::string path = folder_.path() + "/" + name, fresh = path + ".new";
-    std::ofstream(fresh) << text;
-    std::filesystem::rename(fresh, path);
-    return path;
+    return WriteFile(folder_.path() + "/" + name, text);
   }
+  const std::string& path() const { return folder_.path(); }
 
  private:
   const ScratchFolder folder_;

@@ -185,8 +185,18 @@ TEST(Worker, WhatCanNotStartSaysWhichOptionIsWrong) {
       StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("model.weights: `backend: sim`")));
   EXPECT_THAT(start({"backend=sim", "model.activations=int8"}),
               StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr("model.activations")));
-  EXPECT_THAT(start({"peer_tls.ca_file=/ca.pem"}),
-              StatusIs(absl::StatusCode::kUnimplemented, HasSubstr("peer_tls.ca_file")));
+  const auto wrong = [&](std::vector<std::string> sets, absl::string_view error) {
+    EXPECT_THAT(start(std::move(sets)),
+                StatusIs(absl::StatusCode::kInvalidArgument, HasSubstr(error)));
+  };
+  const std::string cert = "server.tls.cert_file=/c.pem", key = "server.tls.key_file=/k.pem",
+                    ca = "server.tls.client_ca_file=/ca.pem";
+  wrong({"peer_tls.ca_file=/ca.pem"}, "server.tls.cert_file: has to be set too");
+  wrong({"peer_tls.cert_file=/ca.pem"}, "peer_tls.ca_file: has to be set too");
+  wrong({cert, key}, "server.tls.client_ca_file: has to be set too");
+  wrong({cert, ca}, "server.tls.key_file: has to be set too");
+  wrong({cert, key, ca, "peer_tls.ca_file=/ca.pem"}, "peer_tls.cert_file: has to be set too");
+  wrong({cert, key, ca}, "server.tls.cert_file: cannot read /c.pem");
 }
 
 TEST(Worker, ARoleThatItIsNotConfiguredForIsRefused) {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "absl/strings/str_cat.h"
+#include "base/address.h"
 #include "base/clock.h"
 #include "base/grpc_status.h"
 #include "base/status.h"
@@ -162,7 +163,9 @@ absl::StatusOr<LinkGrant> GrpcControlDoor::Link(const std::string& peer, const L
   pb::LinkResponse response;
   const grpc::Status status = stub->Link(&context, ToProto(offer), &response);
   if (!status.ok()) return Annotate(FromGrpcStatus(status), absl::StrCat("link to ", peer));
-  return FromProto(response);
+  ASSIGN_OR_RETURN(LinkGrant grant, FromProto(response));
+  if (const auto address = ParseHostPort(peer); address.ok()) grant.endpoint.host = address->host;
+  return grant;
 }
 
 absl::StatusOr<std::shared_ptr<ControlChannel<ToReceiver>>> GrpcControlDoor::Open(

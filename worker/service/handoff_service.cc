@@ -8,6 +8,7 @@
 #include "base/address.h"
 #include "base/grpc_channel.h"
 #include "base/grpc_status.h"
+#include "base/grpc_tls.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "kvstore/transport/shm.h"
@@ -51,15 +52,21 @@ class HandoffService final : public pb::HandoffService::CallbackService {
   UnlinkedStreams unlinked_;
 };
 
-absl::StatusOr<std::shared_ptr<grpc::Channel>> Dial(const std::string& peer, bool insecure) {
-  ASSIGN_OR_RETURN(const HostPort address, ParseHostPort(peer));
-  if (!insecure && !IsLoopback(address.host)) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("handoff to ", peer,
-                     ": not loopback, and TLS between workers is not there yet; allow it with the "
-                     "insecure option on a network that you trust"));
-  }
-  return MakeChannel(peer, {.max_message_bytes = 1 << 20});
+// Makes channels to other workers.
+GrpcControlDoor::Dial DialWith(const HandoffOptions& options) {
+  std::shared_ptr<grpc::ChannelCredentials> credentials;
+  if (options.tls.connect != nullptr) credentials = TlsChannelCredentials(options.tls.connect);
+  return [insecure = options.insecure,
+          credentials](const std::string& peer) -> absl::StatusOr<std::shared_ptr<grpc::Channel>> {
+    ASSIGN_OR_RETURN(const HostPort address, ParseHostPort(peer));
+    if (credentials == nullptr && !insecure && !IsLoopback(address.host)) {
+      return absl::FailedPreconditionError(absl::StrCat(
+          "handoff to ", peer,
+          ": not loopback, so it needs TLS: set server.tls and peer_tls, or allow it in the clear "
+          "with server.insecure on a network that you trust"));
+    }
+    return MakeChannel(peer, {.credentials = credentials, .max_message_bytes = 1 << 20});
+  };
 }
 
 class WorkerHandoffs final : public Handoffs {
@@ -68,9 +75,7 @@ class WorkerHandoffs final : public Handoffs {
                  std::unique_ptr<Transport> shm, const HandoffOptions& options)
       : tcp_(std::move(tcp)),
         shm_(std::move(shm)),
-        door_([insecure = options.insecure](const std::string& peer) {
-          return Dial(peer, insecure);
-        }),
+        door_(DialWith(options)),
         receiver_(memory, InOrder(),
                   {.incarnation = options.incarnation, .window_bytes = options.window_bytes}),
         sender_(memory, InOrder(), &door_,
@@ -108,6 +113,8 @@ absl::StatusOr<std::unique_ptr<Handoffs>> MakeHandoffs(BlockMemory* memory,
   absl::StatusOr<std::unique_ptr<Transport>> tcp =
       MakeTcpTransport({.listen = options.transfer_listen,
                         .advertise_host = options.advertise_host,
+                        .listen_tls = options.tls.listen,
+                        .connect_tls = options.tls.connect,
                         .insecure = options.insecure});
   RETURN_IF_ERROR(Annotate(tcp.status(), "kv.transfer_listen"));
   absl::StatusOr<std::unique_ptr<Transport>> shm = nullptr;

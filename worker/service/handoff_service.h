@@ -9,6 +9,7 @@
 #include "kvstore/handoff/receiver.h"
 #include "kvstore/handoff/sender.h"
 #include "kvstore/types.h"
+#include "worker/service/worker_tls.h"
 
 namespace grpc {
 class Service;
@@ -31,8 +32,9 @@ struct HandoffOptions {
   std::string advertise_host;                   // kv.advertise_host: numeric, or empty
   bool shm = true;                              // kv.shm
   std::string shm_directory;                    // kv.shm_directory; empty: this user's own
-  bool insecure = false;  // server.insecure: allows KV and control off loopback without TLS
-  uint64_t window_bytes = 32 << 20;                 // kv.window_bytes
+  WorkerTls tls;                                // of control, and of KV over tcp
+  bool insecure = false;             // server.insecure: allows both off loopback without TLS
+  uint64_t window_bytes = 32 << 20;  // kv.window_bytes
   absl::Duration push_timeout = absl::Seconds(10);  // kv.push_timeout: of one frame
   uint32_t max_unlinked_streams = 64;               // control streams that have named no link yet
   absl::Duration unlinked_timeout = absl::Seconds(5);  // that such a stream may last
@@ -53,8 +55,8 @@ class Handoffs {
 
 // Without shm_directory, shm is offered only if the default folder can be used; the log says so if
 // not. The status names the configuration's field.
-//   errors  InvalidArgument an address off loopback without `insecure`, or a shm_directory that
-//           cannot be used; Unavailable the port is taken
+//   errors  InvalidArgument an address off loopback without TLS or `insecure`, or a
+//           shm_directory that cannot be used; Unavailable the port is taken
 absl::StatusOr<std::unique_ptr<Handoffs>> MakeHandoffs(BlockMemory* memory,
                                                        const HandoffOptions& options);
 

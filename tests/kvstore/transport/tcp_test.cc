@@ -24,7 +24,7 @@ using Code = absl::StatusCode;
 
 TEST(TcpAddress, OffLoopbackNeedsTheInsecureOption) {
   EXPECT_THAT(MakeTcpTransport({.listen = "0.0.0.0:0"}),
-              StatusIs(Code::kInvalidArgument, HasSubstr("insecure")));
+              StatusIs(Code::kInvalidArgument, HasSubstr("set server.tls.cert_file")));
   EXPECT_THAT(MakeTcpTransport({.listen = "0.0.0.0:0", .insecure = true}),
               StatusIs(Code::kInvalidArgument, HasSubstr("set kv.advertise_host")));
   ASSERT_OK_AND_ASSIGN(
