@@ -19,6 +19,7 @@
 #include "kvstore/transport/tcp.h"
 #include "kvstore/transport/wire.h"
 #include "tests/bench/rates.h"
+#include "tests/support/kv_tls.h"
 #include "tests/support/scratch_folder.h"
 
 // How fast the KV transports move frames of 256 KiB between two threads, next to what the machine
@@ -161,8 +162,12 @@ int Main() {
   SetLogOptions({.level = LogLevel::kWarning});
   Memory memory;
   const ScratchFolder folder;
+  const TestCertificate own = MakeTestCertificate();
+  const auto tls = WatchFiles(folder.path(), own, own.cert);
   const Pair tcp = TcpPair(), local = UnixPair();
   Link tcp_link(*MakeTcpTransport({}), *MakeTcpTransport({}), &memory);
+  Link tls_link(*MakeTcpTransport({.listen_tls = tls, .connect_tls = tls}),
+                *MakeTcpTransport({.listen_tls = tls, .connect_tls = tls}), &memory);
   Link shm_link(*MakeShmTransport({.directory = folder.path()}),
                 *MakeShmTransport({.directory = folder.path()}), &memory);
   std::vector<Way> ways;
@@ -176,6 +181,7 @@ int Main() {
   add("tcp socket", [&] { ThroughSocket(tcp, &memory, false); });
   add("tcp socket with digest", [&] { ThroughSocket(tcp, &memory, true); });
   add("transport tcp", [&] { tcp_link.Move(); });
+  add("transport tcp with TLS", [&] { tls_link.Move(); });
   add("transport shm", [&] { shm_link.Move(); });
   for (Way& way : ways) way.rates.WarmUp();
   for (int round = 0; round < kRounds; ++round) {

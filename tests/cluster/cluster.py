@@ -155,19 +155,22 @@ def flat(position):
     return tuple((t.token_id, t.logprob, t.rank) for t in tokens)
 
 
-def connect(router, *options):
-    return grpc.insecure_channel(router.addresses["grpc"],
-                                 options=[("grpc.enable_http_proxy", 0), *options])
+def connect(router, *options, credentials=None):
+    options = [("grpc.enable_http_proxy", 0), *options]
+    if credentials:
+        return grpc.secure_channel(router.addresses["grpc"], credentials, options)
+    return grpc.insecure_channel(router.addresses["grpc"], options)
 
 
 class Cluster:
     """A router and workers on loopback; a context manager.
 
     roles: of the workers. worker, router: settings, "path=value". A worker's role prefixes a
-    setting that is its alone, as in "decode:engine.threads=1".
+    setting that is its alone, as in "decode:engine.threads=1". credentials: of the client.
     """
 
-    def __init__(self, model, roles=("prefill", "decode"), worker=(), router=()):
+    def __init__(self, model, roles=("prefill", "decode"), worker=(), router=(), credentials=None):
+        self.credentials = credentials
         self.folder = tempfile.TemporaryDirectory(prefix="tandem-cluster.")
         self.workers = []
         for i, role in enumerate(roles):
@@ -200,7 +203,7 @@ class Cluster:
         return self
 
     def connect(self, *options):
-        return connect(self.router, *options)
+        return connect(self.router, *options, credentials=self.credentials)
 
     def linked(self):
         models = self.stub.ListModels(pb.ListModelsRequest(), timeout=10).models

@@ -12,6 +12,7 @@
 #include "base/grpc_server.h"
 #include "tandem/kv/v1/kv.grpc.pb.h"
 #include "tests/support/handoff_ends.h"
+#include "tests/support/kv_tls.h"
 #include "tests/support/memory_blocks.h"
 #include "tests/support/scratch_folder.h"
 #include "tests/support/status_matchers.h"
@@ -23,6 +24,7 @@ namespace {
 
 using ::testing::HasSubstr;
 using Code = absl::StatusCode;
+using Files = std::shared_ptr<const Certificates>;
 
 class Side {
  public:
@@ -33,6 +35,12 @@ class Side {
     options.shm = !options.shm_directory.empty();
     handoffs = *MakeHandoffs(&memory, options);
     config::v1::ServerConfig config;
+    if (options.tls.listen != nullptr) {
+      const TlsSettings& tls = options.tls.listen->settings();
+      config.mutable_tls()->set_cert_file(tls.cert_file);
+      config.mutable_tls()->set_key_file(tls.key_file);
+      config.mutable_tls()->set_client_ca_file(tls.ca_file);
+    }
     config.set_listen("127.0.0.1:" + std::to_string(port));
     server = *GrpcServer::Start(config, {.services = {handoffs->service()}});
   }
@@ -102,6 +110,25 @@ TEST(HandoffService, KvTravelsBetweenTwoWorkers) {
   HandOver(prefill, decode, {"second", 1}, 2);
   EXPECT_EQ(prefill.handoffs->sent().links_made, 1u) << "one link serves all handoffs";
   HandOver(decode, prefill, {"back", 1}, 3);
+}
+
+TEST(HandoffService, OverTlsItTravelsToWhoHasACertificateAndToNobodyElse) {
+  const TestCertificate ca = MakeTestCertificate({.names = "DNS:ca"});
+  const TestFolder good, bad;
+  const Files files = WatchFiles(good.path(), MakeTestCertificate({.issuer = &ca}), ca.cert);
+  const Files others = WatchFiles(bad.path(), MakeTestCertificate(), ca.cert);
+  Side prefill(SmallLayout(), 0, {.tls = {files, files}});
+  Side decode(SmallLayout(), 0, {.tls = {files, files}});
+  HandOver(prefill, decode, {"first", 1}, 1);
+  HandOver(decode, prefill, {"back", 1}, 2);
+  Side stranger(SmallLayout(), 0, {.tls = {others, others}}), plain;
+  HandoffEnd<HandoffSent> of_stranger, of_plain;
+  stranger.handoffs->sender()->Begin({"r", 1}, decode.address(), 4, BlocksFrom(0, 1), Soon(),
+                                     of_stranger.Callback());
+  plain.handoffs->sender()->Begin({"p", 1}, decode.address(), 4, BlocksFrom(0, 1), Soon(),
+                                  of_plain.Callback());
+  EXPECT_THAT(of_stranger.Wait(), StatusIs(Code::kUnavailable, HasSubstr(decode.address())));
+  EXPECT_THAT(of_plain.Wait(), StatusIs(Code::kUnavailable, HasSubstr(decode.address())));
 }
 
 TEST(HandoffService, ARestartedPeerIsLinkedAnew) {
