@@ -11,6 +11,8 @@
 namespace tandem {
 namespace {
 
+constexpr absl::Duration kSoon = absl::Milliseconds(1);
+
 // What has come out of the window, and how much of that the sender knows.
 class Consumption {
  public:
@@ -24,10 +26,10 @@ class Consumption {
                                                                           : absl::OkStatus();
   }
   absl::Status Tell() {
-    if (told_.frames == total_.frames) return absl::OkStatus();
     told_ = total_;
     return stream_->WriteAll(wire::Encode(total_), limits_);
   }
+  bool untold() const { return told_.frames != total_.frames; }
   uint64_t frames() const { return total_.frames; }
 
  private:
@@ -47,6 +49,14 @@ absl::Status CheckBelongs(const FrameHeader& header, const Landing& landing, uin
       absl::StrCat("KV frame ", header.sequence, " came where ", sequence, " was due"));
 }
 
+// Says what was consumed only when the next frame is not on its way: most often it is, and then
+// the sender has room anyway. To be called again until there is something to read.
+absl::Status WaitForFrame(Stream* stream, Consumption* consumption) {
+  if (!consumption->untold()) return stream->Wait(POLLIN, {.stall = absl::InfiniteDuration()});
+  const absl::Status soon = stream->Wait(POLLIN, {.stall = kSoon});
+  return absl::IsDeadlineExceeded(soon) ? consumption->Tell() : soon;
+}
+
 }  // namespace
 
 absl::StatusOr<wire::Hello> ReadHello(Stream* stream, absl::Duration timeout) {
@@ -59,14 +69,12 @@ absl::StatusOr<wire::Hello> ReadHello(Stream* stream, absl::Duration timeout) {
 absl::Status LandFrames(Stream* stream, const Landing& landing, absl::Duration stall,
                         const TakePayload& take, FrameSink* sink) {
   const PushLimits limits{.stall = stall};
-  const PushLimits for_ever{.stall = absl::InfiniteDuration()};
   Consumption consumption(stream, landing, limits);
   while (true) {
     std::array<uint8_t, wire::kFrameBytes> head;
     ASSIGN_OR_RETURN(const size_t got, stream->ReadSome(absl::MakeSpan(head)));
     if (got == 0) {
-      RETURN_IF_ERROR(consumption.Tell());
-      RETURN_IF_ERROR(stream->Wait(POLLIN, for_ever));
+      RETURN_IF_ERROR(WaitForFrame(stream, &consumption));
       continue;
     }
     RETURN_IF_ERROR(stream->ReadAll(absl::MakeSpan(head).subspan(got), limits));
