@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "kvstore/handoff/receiver.h"
 #include "kvstore/handoff/sender.h"
+#include "kvstore/transport/shm.h"
 #include "kvstore/transport/socket.h"
 #include "kvstore/transport/tcp.h"
 #include "kvstore/transport/wire.h"
@@ -21,6 +22,7 @@
 #include "tests/support/handoff_ends.h"
 #include "tests/support/memory_blocks.h"
 #include "tests/support/memory_control.h"
+#include "tests/support/scratch_folder.h"
 
 // How fast KV moves between two sides of one process, next to what the machine can do: memcpy from
 // one thread, the digest, and a raw loopback socket with 256 KiB writes.
@@ -62,7 +64,7 @@ Figures RawSocket() {
 }
 
 // One prompt of 2,048 tokens of SmolLM2-135M's geometry, all layers ready at once.
-Figures WholeHandoff(uint64_t frame_bytes) {
+Figures WholeHandoff(Transport* here, Transport* there, uint64_t frame_bytes) {
   KvLayout layout = SmallLayout();
   layout.block_tokens = 16;
   layout.layers = 30;
@@ -73,14 +75,12 @@ Figures WholeHandoff(uint64_t frame_bytes) {
   for (uint32_t layer = 0; layer < layout.layers; ++layer) {
     for (uint32_t block = 0; block < kBlocks; ++block) from.Fill(layer, BlockId{block}, 1);
   }
-  const auto there = *MakeTcpTransport({});
-  const auto here = *MakeTcpTransport({});
-  Receiver receiver(&to, {there.get()}, {.incarnation = NewIncarnation()});
+  Receiver receiver(&to, {there}, {.incarnation = NewIncarnation()});
   MemoryControlDoor door;
   door.Register("decode", &receiver);
   Figures figures;
   {
-    Sender sender(&from, {here.get()}, &door,
+    Sender sender(&from, {here}, &door,
                   {.incarnation = NewIncarnation(), .frame_bytes = frame_bytes});
     uint32_t attempt = 0;
     figures = Measure(double(layout.slice_bytes()) * layout.layers * kBlocks, [&] {
@@ -117,10 +117,18 @@ int Main() {
                   }
                 }),
         raw);
-  for (const uint64_t frame : {64u << 10, 128u << 10, 256u << 10, 512u << 10, 1024u << 10}) {
-    const std::string what =
-        absl::StrCat("whole handoff, 2,048 tokens (94 MB), frames of ", frame >> 10, " KiB");
-    Print(what.c_str(), WholeHandoff(frame), raw);
+  const ScratchFolder folder;
+  const auto tcp_here = *MakeTcpTransport({}), tcp_there = *MakeTcpTransport({});
+  const auto shm_here = *MakeShmTransport({.directory = folder.path()}),
+             shm_there = *MakeShmTransport({.directory = folder.path()});
+  for (const auto& [here, there] :
+       {std::pair(tcp_here.get(), tcp_there.get()), std::pair(shm_here.get(), shm_there.get())}) {
+    for (const uint64_t frame : {64u << 10, 128u << 10, 256u << 10, 512u << 10, 1024u << 10}) {
+      const std::string what =
+          absl::StrCat("handoff by ", here->capabilities().name,
+                       ", 2,048 tokens (94 MB), frames of ", frame >> 10, " KiB");
+      Print(what.c_str(), WholeHandoff(here, there, frame), raw);
+    }
   }
   return 0;
 }
