@@ -2,11 +2,9 @@
 
 #include <unistd.h>
 
-#include <array>
 #include <utility>
 
 #include "absl/strings/str_cat.h"
-#include "base/clock.h"
 #include "base/status.h"
 #include "kvstore/transport/land.h"
 #include "kvstore/transport/landing_server.h"
@@ -26,7 +24,6 @@ constexpr TransportCapabilities kShm = {.name = "shm",
                                         .best_frame_bytes = 256 << 10,
                                         .max_window_bytes = uint64_t{4} << 30};
 
-// At most one hello's bytes: nothing is allocated for a stranger.
 // One link from its first byte to its last, at the receiver.
 absl::Status Converse(const Socket& socket, const LandingServer::Claim& claim,
                       const ShmTransportOptions& options) {

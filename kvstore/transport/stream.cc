@@ -43,7 +43,7 @@ absl::Status Stream::WriteAll(absl::Span<const uint8_t> bytes, const PushLimits&
     ASSIGN_OR_RETURN(const size_t sent, WriteSome({&part, 1}));
     bytes.remove_prefix(sent);
     if (sent == 0) {
-      RETURN_IF_ERROR(Wait(POLLOUT, limits));
+      RETURN_IF_ERROR(Wait(POLLOUT, limits, limits.cancel_grace));
     }
   }
   return absl::OkStatus();
