@@ -1,5 +1,6 @@
 #include "kvstore/handoff/receiver.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -132,7 +133,9 @@ absl::StatusOr<LinkGrant> Receiver::AcceptLink(const LinkOffer& offer) {
   grant.layout = layout_;
   TransportEndpoint& endpoint = grant.endpoint;
   endpoint.address = transport->address();
-  endpoint.window_bytes = options_.window_bytes;
+  endpoint.window_bytes =
+      std::min(options_.window_bytes,
+               std::max(layout_.slice_bytes(), transport->capabilities().best_window_bytes));
   endpoint.link.link_id = ShortDigest(absl::StrCat(static_cast<uint64_t>(options_.incarnation), ":",
                                                    static_cast<uint64_t>(offer.incarnation)));
   for (size_t i = 0; i < endpoint.token.size(); i += 8) {

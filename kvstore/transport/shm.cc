@@ -17,11 +17,15 @@
 namespace tandem {
 namespace {
 
+// A ring that is no larger stays in the caches between its two processes.
+constexpr uint64_t kBestWindowBytes = 8 << 20;
+
 constexpr TransportCapabilities kShm = {.name = "shm",
                                         .crosses_hosts = false,
                                         .encrypts = false,
                                         .peer_writes_window = true,
                                         .best_frame_bytes = 256 << 10,
+                                        .best_window_bytes = kBestWindowBytes,
                                         .max_window_bytes = uint64_t{4} << 30};
 
 // One link from its first byte to its last, at the receiver.

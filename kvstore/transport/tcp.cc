@@ -18,6 +18,7 @@ constexpr TransportCapabilities kTcp = {.name = "tcp",
                                         .encrypts = false,
                                         .peer_writes_window = false,
                                         .best_frame_bytes = 256 << 10,
+                                        .best_window_bytes = uint64_t{4} << 30,
                                         .max_window_bytes = uint64_t{4} << 30};
 
 TransportCapabilities CapabilitiesOf(const TcpTransportOptions& options) {

@@ -60,8 +60,9 @@ struct TransportCapabilities {
   bool crosses_hosts = false;  // else both processes are on one machine
   bool encrypts = false;       // else only loopback, or a network declared safe
   bool peer_writes_window =
-      false;                      // the peer can still write to a window whose frame was delivered
-  uint64_t best_frame_bytes = 0;  // payload size from which bigger frames bring nothing
+      false;                       // the peer can still write to a window whose frame was delivered
+  uint64_t best_frame_bytes = 0;   // payload size from which bigger frames bring nothing
+  uint64_t best_window_bytes = 0;  // window size from which bigger ones bring nothing
   uint64_t max_window_bytes = 0;
 };
 

@@ -1,6 +1,7 @@
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <cstdlib>
@@ -124,9 +125,10 @@ class Link {
  public:
   Link(std::unique_ptr<Transport> here, std::unique_ptr<Transport> there, Memory* memory)
       : memory_(memory), sink_(memory), here_(std::move(here)), there_(std::move(there)) {
-    constexpr uint64_t kWindow = 32 << 20;  // as kv.window_bytes
-    OrDie(there_->Admit({name_, {}, kWindow}, &sink_));
-    auto push = here_->Connect({name_, there_->address(), {}, kWindow}, absl::InfiniteFuture());
+    constexpr uint64_t kMost = 32 << 20;  // as kv.window_bytes
+    const uint64_t window = std::min(kMost, here_->capabilities().best_window_bytes);
+    OrDie(there_->Admit({name_, {}, window}, &sink_));
+    auto push = here_->Connect({name_, there_->address(), {}, window}, absl::InfiniteFuture());
     OrDie(push.status());
     push_ = *std::move(push);
   }

@@ -97,6 +97,12 @@ TEST_F(TransportChoice, ATcpThatCannotBeReachedIsNotPassedOver) {
   EXPECT_EQ(counting_.offers.size(), 1u);
 }
 
+TEST_F(TransportChoice, AWindowIsNoLargerThanItsTransportMakesUseOf) {
+  receiver_options_.window_bytes = 1 << 30;
+  ASSERT_OK_AND_ASSIGN(const SenderLink link, Link({shm_here_.get()}, {shm_there_.get()}));
+  EXPECT_EQ(link.window_bytes, shm_here_->capabilities().best_window_bytes);
+}
+
 TEST_F(TransportChoice, NothingInCommonNamesBothSides) {
   EXPECT_THAT(Link({shm_here_.get()}, {tcp_there_.get()}),
               StatusIs(Code::kFailedPrecondition,

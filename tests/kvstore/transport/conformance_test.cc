@@ -330,6 +330,8 @@ TEST_P(TransportConformance, CapabilitiesAreSensible) {
   EXPECT_TRUE(absl::StartsWith(GetParam().name, can.name));
   EXPECT_GE(can.max_window_bytes, 64u << 20);
   EXPECT_GT(can.best_frame_bytes, 0u);
+  EXPECT_GE(can.best_window_bytes, 4 * can.best_frame_bytes);
+  EXPECT_LE(can.best_window_bytes, can.max_window_bytes);
   EXPECT_THAT(receiver_->Admit({{1, 1}, {}, can.max_window_bytes + 1}, &sink_),
               StatusIs(Code::kInvalidArgument));
   EXPECT_THAT(receiver_->Admit({{1, 1}, {}, 0}, &sink_), StatusIs(Code::kInvalidArgument));
