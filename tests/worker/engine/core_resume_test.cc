@@ -161,8 +161,10 @@ TEST(EngineResume, CachedTokensAndThePromptAreToldWithTokenZeroAlone) {
   const Heard again = core.Answer(request);
   EXPECT_EQ(BitsOf(again.prompt_logprobs), BitsOf(whole.prompt_logprobs));
   request.handle += 1;
-  request.resume[0].ended = true;
-  EXPECT_THAT(core.Answer(request).prompt_logprobs, IsEmpty());
+  request.resume = {{{}, true}, {{}, false}};
+  const Heard other = core.Answer(request);
+  EXPECT_THAT(other.prompt_logprobs, IsEmpty());
+  ExpectRest(whole, other);
 }
 
 TEST(EngineResume, CancelAndTimeLimitEndThoseThatRunBehindWhatTheyHave) {
