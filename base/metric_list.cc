@@ -183,7 +183,9 @@ WorkerMetrics::WorkerMetrics(MetricRegistry* registry)
       handoffs(registry->NewCounter(
           "tandem_handoffs_total",
           "Requests whose KV moved between workers. `direction` is sent or received; `outcome` is "
-          "complete, refused, aborted or failed.",
+          "complete, refused (layouts differ), unavailable (no link, no room, or it broke), "
+          "aborted, "
+          "timeout, damaged or failed.",
           {"direction", "outcome"})),
       handoff_bytes(registry->NewCounter("tandem_handoff_bytes_total",
                                          "KV bytes moved between workers.", {"direction"})),
@@ -191,6 +193,19 @@ WorkerMetrics::WorkerMetrics(MetricRegistry* registry)
           "tandem_handoff_duration_seconds",
           "From the reservation of the blocks to the end of the handoff, in seconds.",
           {"direction"}, StepBuckets())),
+      handoff_phase(registry->NewHistogram("tandem_handoff_phase_seconds",
+                                           "How long a sender's handoffs were in each of their "
+                                           "phases, in seconds. `phase` is linking, "
+                                           "reserving (until the decode worker has room), pushing "
+                                           "(from then to the prompt's end) or "
+                                           "completing (until all of it is confirmed).",
+                                           {"phase"}, StepBuckets())),
+      leases_expired(registry
+                         ->NewCounter("tandem_leases_expired_total",
+                                      "Reservations that ended because their sender did not renew "
+                                      "them.",
+                                      {})
+                         .With({})),
       links(registry->NewGauge("tandem_links", "Other workers that this one is linked with.", {})
                 .With({})),
       sessions(registry->NewGauge("tandem_worker_sessions", "Routers that are connected.", {})

@@ -49,6 +49,8 @@ struct WorkerMetrics {
   MetricFamily<Counter> handoffs;            // direction, outcome
   MetricFamily<Counter> handoff_bytes;       // direction
   MetricFamily<Histogram> handoff_duration;  // direction
+  MetricFamily<Histogram> handoff_phase;     // phase
+  Counter leases_expired;
   Gauge links;
   Gauge sessions;
 };

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/strings/ascii.h"
 #include "absl/strings/str_cat.h"
 #include "base/ids.h"
 #include "base/log.h"
@@ -105,6 +106,9 @@ absl::Status Worker::StartEngine() {
   handoff.insecure = config_.server().insecure();
   handoff.window_bytes = config_.kv().window_bytes();
   handoff.push_timeout = ToDuration(config_.kv().push_timeout());
+  handoff.on_phase = [phase = metrics_.handoff_phase](SenderState state, absl::Duration took) {
+    phase.With({absl::AsciiStrToLower(NameOf(state))}).Observe(took);
+  };
   ASSIGN_OR_RETURN(handoffs_, MakeHandoffs(memory, handoff));
 
   if (const Asset* tokenizer = model_.assets.Find("tokenizer.json")) {
@@ -164,7 +168,10 @@ absl::Status Worker::StartServer() {
   options.sessions = metrics_.sessions;
   options.on_beat = [this] {
     const SenderCounters sent = handoffs_->sent();
-    metrics_.links.Set(handoffs_->received().links + sent.links_made - sent.links_lost);
+    const ReceiverCounters received = handoffs_->received();
+    metrics_.links.Set(received.links + sent.links_made - sent.links_lost);
+    metrics_.leases_expired.Add(static_cast<double>(
+        received.leases_expired - std::exchange(leases_expired_, received.leases_expired)));
     WatchEngine();
   };
   service_ = std::make_unique<SessionService>(std::move(options));

@@ -52,6 +52,7 @@ class Worker {
   std::unique_ptr<BlockPool> pool_;
   std::unique_ptr<EngineMetrics> engine_metrics_;
   std::unique_ptr<Handoffs> handoffs_;
+  uint64_t leases_expired_ = 0;  // as counted so far
   std::unique_ptr<GuideMetrics> guide_metrics_;
   std::unique_ptr<GuidePool> guides_;  // null: the model has no tokenizer
   std::unique_ptr<Engine> engine_;

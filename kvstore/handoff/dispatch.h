@@ -25,6 +25,7 @@ struct Dispatch {
   std::vector<BlockId> blocks;  // that the prompt needs, in order
   absl::Time deadline, next_renewal;
   absl::Time linking_since, completing_since;
+  absl::Time state_since;
   HandoffSender::Done done;
 
   std::vector<uint32_t> ready;   // per layer: blocks whose KV is there

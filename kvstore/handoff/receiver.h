@@ -39,7 +39,8 @@ struct ReceiverCounters {
   uint64_t bytes = 0;                  // of verified payload
   uint64_t late_frames = 0;            // discarded: their handoff was over
   uint64_t bad_frames = 0;             // wrong tag, place or digest
-  uint32_t links = 0;                  // now
+  uint64_t leases_expired = 0;
+  uint32_t links = 0;  // now
 };
 
 // The receiving side of all handoffs of one process.

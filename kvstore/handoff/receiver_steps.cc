@@ -235,6 +235,7 @@ void Receiver::Tick() {
     if (now >= entry->deadline) {
       Step(entry, E::kDeadline, absl::DeadlineExceededError(LateFor(entry->state)));
     } else if (Leased(entry->state) && now >= entry->lease_end) {
+      ++counters_.leases_expired;
       Step(entry, E::kLeaseEnd, absl::DeadlineExceededError("the sender's lease ended"));
     }
   }

@@ -94,7 +94,7 @@ void Sender::Begin(const HandoffKey& key, const std::string& peer, uint32_t prom
   entry->blocks = std::move(blocks);
   entry->blocks.resize(prompt_blocks);
   entry->deadline = deadline;
-  entry->linking_since = RealClock()->Now();
+  entry->linking_since = entry->state_since = RealClock()->Now();
   entry->done = std::move(done);
   entry->ready.assign(offer_.layout.layers, 0);
   entry->pushed.assign(offer_.layout.layers, 0);
@@ -156,6 +156,9 @@ void Sender::Step(const Entry& entry, E event, const absl::Status& why) {
   Peer& peer = *peers_.at(entry->peer);
   const absl::Time now = RealClock()->Now();
   entry->state = step.next;
+  if (step.next != before) {
+    options_.on_phase(before, now - std::exchange(entry->state_since, now));
+  }
   if (step.next == S::kLinking && before != S::kLinking) entry->linking_since = now;
   if (step.next == S::kCompleting && before != S::kCompleting) entry->completing_since = now;
   if (step.actions.send_reserve) {

@@ -37,6 +37,9 @@ struct SenderOptions {
   absl::Duration push_timeout = absl::Seconds(10);  // of a frame, and of Complete's answer
   absl::Duration idle = absl::Minutes(5);           // then a peer's link and thread end
   absl::Duration tick = absl::Milliseconds(20);     // how late a timer may be
+  // Told how long a handoff was in a state that it leaves. Called with a lock held, by any thread:
+  // it only counts.
+  std::function<void(SenderState, absl::Duration)> on_phase = [](SenderState, absl::Duration) {};
 };
 
 struct SenderCounters {

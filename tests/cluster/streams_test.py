@@ -132,6 +132,19 @@ class StreamsTest(unittest.TestCase):
                        3 * PATIENCE)
             self.assertIsNone(cluster.router.popen.poll())
 
+    def test_a_killed_router_frees_every_block_within_a_second(self):
+        for roles in self.layouts():
+            with Cluster(self.model, roles) as cluster:
+                calls = [self.begin(cluster, endless()) for _ in range(4)]
+                self.await_blocks_in_use(cluster)
+                cluster.router.kill()
+                await_true("blocks are free", cluster.all_blocks_free, 1 * PATIENCE)
+                for call in calls:
+                    with self.assertRaises(grpc.RpcError) as raised:
+                        for _ in call:
+                            pass
+                    self.assertEqual(raised.exception.code(), grpc.StatusCode.UNAVAILABLE)
+
     def test_a_router_that_stands_still_frees_every_block_within_five_seconds(self):
         for roles in self.layouts():
             with Cluster(self.model, roles, router=ONCE) as cluster:

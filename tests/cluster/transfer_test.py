@@ -93,6 +93,10 @@ class TransferTest(unittest.TestCase):
         self.assertGreaterEqual(kv_bytes, len(PROMPT) * 1024)
         self.assertGreaterEqual(self.proxy.passed, kv_bytes)  # all of it took this way
         self.assertGreater(before_first_token, kv_bytes / 2)
+        prefill = self.cluster.workers[0]
+        for phase in ("linking", "reserving", "pushing", "completing"):
+            await_true(phase + " is counted", lambda one=phase: prefill.metric(
+                "tandem_handoff_phase_seconds_count", phase=one) >= 1, 5 * PATIENCE)
 
     def goes_on(self, what):
         """The answer, though the connection was harmed in the midst of its handoff."""

@@ -10,8 +10,13 @@ absl::string_view OutcomeOf(const absl::Status& status) {
     case absl::StatusCode::kOk:
       return "complete";
     case absl::StatusCode::kUnavailable:
+      return "unavailable";
     case absl::StatusCode::kFailedPrecondition:
       return "refused";
+    case absl::StatusCode::kDeadlineExceeded:
+      return "timeout";
+    case absl::StatusCode::kDataLoss:
+      return "damaged";
     case absl::StatusCode::kCancelled:
     case absl::StatusCode::kAborted:
       return "aborted";

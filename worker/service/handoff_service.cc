@@ -81,7 +81,8 @@ class WorkerHandoffs final : public Handoffs {
         sender_(memory, InOrder(), &door_,
                 {.incarnation = options.incarnation,
                  .name = options.name,
-                 .push_timeout = options.push_timeout}),
+                 .push_timeout = options.push_timeout,
+                 .on_phase = options.on_phase}),
         service_(&receiver_,
                  {.max = options.max_unlinked_streams, .timeout = options.unlinked_timeout}) {}
 

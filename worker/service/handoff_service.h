@@ -38,6 +38,7 @@ struct HandoffOptions {
   absl::Duration push_timeout = absl::Seconds(10);  // kv.push_timeout: of one frame
   uint32_t max_unlinked_streams = 64;               // control streams that have named no link yet
   absl::Duration unlinked_timeout = absl::Seconds(5);  // that such a stream may last
+  std::function<void(SenderState, absl::Duration)> on_phase = [](SenderState, absl::Duration) {};
 };
 
 // Both directions of handoff in one process, their transports and their gRPC service.

@@ -129,6 +129,7 @@ TEST_F(HandoffTest, ALeaseThatIsNotRenewedEnds) {
   Open(h);
   EXPECT_THAT(h.received.Wait(), StatusIs(Code::kDeadlineExceeded, HasSubstr("lease")));
   EXPECT_THAT(h.sent.Wait(), StatusIs(Code::kDeadlineExceeded, HasSubstr("lease")));
+  EXPECT_EQ(receiver_->counters().leases_expired, 1u);
 }
 
 TEST_F(HandoffTest, ALeaseThatIsRenewedLastsAsLongAsThePrefill) {

@@ -44,7 +44,8 @@ TEST(EngineMetrics, CountStepsTokensEndsAndHandoffs) {
   EXPECT_THAT(text, ended("cancelled", 1));
   EXPECT_THAT(text, ended("error", 1));
   EXPECT_THAT(text, ended("stop", 0));
-  EXPECT_THAT(text, HasSubstr("tandem_handoffs_total{direction=\"sent\",outcome=\"refused\"} 1"));
+  EXPECT_THAT(text,
+              HasSubstr("tandem_handoffs_total{direction=\"sent\",outcome=\"unavailable\"} 1"));
   EXPECT_THAT(text, HasSubstr("tandem_worker_kv_cache_usage_ratio{model=\"toy\"} 0"));
 }
 
