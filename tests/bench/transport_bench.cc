@@ -160,8 +160,8 @@ struct Way {
   Rates rates;
 };
 
-// Beside memcpy, the ways whose name contains `only`: alone they are not slowed by what others leave
-// behind in caches and kernel threads.
+// Beside memcpy, the ways whose name contains `only`: alone they are not slowed by what others
+// leave behind in caches and kernel threads.
 int Main(absl::string_view only) {
   SetLogOptions({.level = LogLevel::kWarning});
   Memory memory;
