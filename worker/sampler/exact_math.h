@@ -2,8 +2,6 @@
 #include <bit>
 #include <cstdint>
 
-#include "absl/types/span.h"
-
 // exp and log out of additions, multiplications and divisions alone (compiled with
 // -ffp-contract=off), because libm's differ in their last bit from one CPU or version to the next.
 // Both are within 2 ulp of the true value.
@@ -12,17 +10,19 @@ namespace tandem {
 // ln(2) in two parts: whole numbers up to 2^20 times the first are exact.
 inline constexpr double kLn2High = 0x1.62e42feep-1, kLn2Low = 0x1.a39ef35793c76p-33;
 
-// exp(x) for x <= 0; 0 below -700.
-inline double ExactExp(double x) {
+// exp(x) for x <= 0; 0 below -700. `Real` and `Bits` are double and uint64_t, or GCC's vectors of as
+// many of each: element by element the same.
+template <typename Real, typename Bits>
+[[gnu::always_inline]] inline Real ExactExpOf(const Real& x) {
   constexpr double kLog2E = 0x1.71547652b82fep0;
   constexpr double kRound = 0x1.8p52;  // added, it leaves the nearest integer in the low bits
-  const double clamped = x < -700.0 ? -700.0 : x;
-  const double rounded = clamped * kLog2E + kRound;
-  const double k = rounded - kRound;
-  const double r = (clamped - k * kLn2High) - k * kLn2Low;
-  double p = 1.0 / 6227020800.0;  // Taylor's series to r^13 / 13!, |r| <= ln(2) / 2
-  p = p * r + 1.0 / 479001600.0;
-  p = p * r + 1.0 / 39916800.0;
+  const Real lowest = Real{} - 700.0;
+  const Real clamped = x < lowest ? lowest : x;
+  const Real rounded = clamped * kLog2E + kRound;
+  const Real k = rounded - kRound;
+  const Real r = (clamped - k * kLn2High) - k * kLn2Low;
+  Real p = r * (1.0 / 6227020800.0) + 1.0 / 479001600.0;  // Taylor's series to r^13 / 13!
+  p = p * r + 1.0 / 39916800.0;                           // |r| <= ln(2) / 2
   p = p * r + 1.0 / 3628800.0;
   p = p * r + 1.0 / 362880.0;
   p = p * r + 1.0 / 40320.0;
@@ -34,9 +34,11 @@ inline double ExactExp(double x) {
   p = p * r + 0.5;
   p = p * r + 1.0;
   p = p * r + 1.0;
-  const double scale = std::bit_cast<double>((std::bit_cast<uint64_t>(rounded) + 1023) << 52);
-  return x < -700.0 ? 0.0 : p * scale;
+  const Bits exponent = (__builtin_bit_cast(Bits, rounded) + 1023) << 52;
+  return x < lowest ? Real{} : p * __builtin_bit_cast(Real, exponent);
 }
+
+inline double ExactExp(double x) { return ExactExpOf<double, uint64_t>(x); }
 
 // The natural logarithm of a normal x > 0.
 inline double ExactLog(double x) {
@@ -54,25 +56,6 @@ inline double ExactLog(double x) {
   for (int n = 23; n >= 3; n -= 2) p = (p + 1.0 / n) * s2;
   const double e = static_cast<double>(exponent);
   return e * kLn2High + (2.0 * s + (2.0 * s * p + e * kLn2Low));
-}
-
-// sum over i of exp((logits[i] - max) / temperature), each >= 0. One order of additions everywhere:
-// 16 lanes (element i goes to lane i % 16), then a tree over the lanes.
-inline double SumOfExp(absl::Span<const float> logits, float max, double temperature) {
-  double lanes[16] = {};
-  const size_t whole = logits.size() / 16 * 16;
-  for (size_t i = 0; i < whole; i += 16) {
-    for (size_t lane = 0; lane < 16; ++lane) {
-      lanes[lane] += ExactExp((double{logits[i + lane]} - double{max}) / temperature);
-    }
-  }
-  for (size_t i = whole; i < logits.size(); ++i) {
-    lanes[i - whole] += ExactExp((double{logits[i]} - double{max}) / temperature);
-  }
-  for (size_t width = 8; width > 0; width /= 2) {
-    for (size_t lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
-  }
-  return lanes[0];
 }
 
 }  // namespace tandem

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "worker/sampler/exact_math.h"
+#include "worker/sampler/row_passes.h"
 
 namespace tandem {
 namespace {
@@ -25,7 +26,7 @@ std::vector<int32_t> Likeliest(absl::Span<const float> logits, size_t n) {
 }  // namespace
 
 PositionLogprobs MakeLogprobs(absl::Span<const float> logits, int32_t token_id, uint32_t top_n) {
-  const float max = *std::max_element(logits.begin(), logits.end());
+  const float max = FastestRowPasses().max(logits).max;
   const double log_sum = ExactLog(SumOfExp(logits, max, 1.0));
   const auto logprob = [&](int32_t id) {
     return static_cast<float>((double{logits[id]} - double{max}) - log_sum);

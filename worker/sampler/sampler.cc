@@ -2,26 +2,30 @@
 
 #include <algorithm>
 #include <bit>
+#include <functional>
 #include <limits>
 
 #include "base/status.h"
 #include "worker/sampler/exact_math.h"
 #include "worker/sampler/philox.h"
+#include "worker/sampler/row_passes.h"
 
 namespace tandem {
+namespace {
+
+constexpr float kLowest = -std::numeric_limits<float>::infinity();
+// How many candidates are sorted at first, and by how much more when these do not suffice: most
+// draws need a few dozen.
+constexpr size_t kFirst = 64, kGrowth = 16;
+
+}  // namespace
 
 absl::StatusOr<int32_t> Argmax(absl::Span<const float> logits) {
-  constexpr float kLargest = std::numeric_limits<float>::max();
-  bool finite = true;
-  float max = -std::numeric_limits<float>::infinity();
-  for (const float logit : logits) {
-    finite &= logit <= kLargest;  // false for NaN too
-    max = logit > max ? logit : max;
-  }
-  if (!finite || max < -kLargest) {
+  const RowMax row = FastestRowPasses().max(logits);
+  if (!row.finite || row.max == kLowest) {
     return absl::InternalError("the model's logits are not finite");
   }
-  return static_cast<int32_t>(std::find(logits.begin(), logits.end(), max) - logits.begin());
+  return static_cast<int32_t>(std::find(logits.begin(), logits.end(), row.max) - logits.begin());
 }
 
 absl::StatusOr<int32_t> Sampler::Sample(absl::Span<const float> logits, const SamplingSpec& spec,
@@ -56,12 +60,39 @@ absl::StatusOr<int32_t> Sampler::SampleOfAll(absl::Span<const float> logits,
   return Draw(logits, logits[*likeliest], spec, UniformAt(spec.seed, output_index, position));
 }
 
+// Adds to the candidates, behind all that are there, as many as are as large as the n-th largest of
+// the maxima of the row's blocks: n or more, found without a look at most of the row.
+void Sampler::GatherMore() {
+  if (maxima_.empty()) {
+    maxima_.resize(BlocksOfRow(logits_.size()));
+    FastestRowPasses().block_maxima(logits_, absl::MakeSpan(maxima_));
+  }
+  const float above = cut_;
+  const size_t wanted = std::max(kFirst, candidates_.size() * kGrowth);
+  cut_ = kLowest;
+  if (wanted <= maxima_.size()) {
+    ranked_maxima_ = maxima_;
+    const auto last = ranked_maxima_.begin() + (wanted - 1);
+    std::nth_element(ranked_maxima_.begin(), last, ranked_maxima_.end(), std::greater<float>());
+    cut_ = *last;
+  }
+  for (size_t block = 0; block < maxima_.size(); ++block) {
+    if (maxima_[block] < cut_) continue;
+    const size_t end = std::min(logits_.size(), (block + 1) * kMaxBlock);
+    for (size_t i = block * kMaxBlock; i < end; ++i) {
+      if (logits_[i] < cut_ || logits_[i] >= above) continue;
+      candidates_.push_back({logits_[i], static_cast<int32_t>(i)});
+    }
+  }
+}
+
 const Sampler::Candidate& Sampler::Sorted(size_t i) {
   const auto before = [](const Candidate& a, const Candidate& b) {
     return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
   };
   while (i >= sorted_) {
-    const size_t end = std::min(candidates_.size(), std::max<size_t>(64, sorted_ * 16));
+    if (sorted_ == candidates_.size()) GatherMore();
+    const size_t end = std::min(candidates_.size(), std::max(kFirst, sorted_ * kGrowth));
     const auto first = candidates_.begin() + sorted_, last = candidates_.begin() + end;
     if (end < candidates_.size()) std::nth_element(first, last - 1, candidates_.end(), before);
     std::sort(first, last, before);
@@ -88,8 +119,10 @@ double Sampler::KeptMass(const SamplingSpec& spec, float max, size_t limit, doub
 
 int32_t Sampler::Draw(absl::Span<const float> logits, float max, const SamplingSpec& spec,
                       double uniform) {
-  candidates_.resize(logits.size());
-  for (size_t i = 0; i < logits.size(); ++i) candidates_[i] = {logits[i], static_cast<int32_t>(i)};
+  logits_ = logits;
+  cut_ = std::numeric_limits<float>::infinity();
+  maxima_.clear();
+  candidates_.clear();
   sorted_ = 0;
   running_.clear();
 

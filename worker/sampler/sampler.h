@@ -51,15 +51,21 @@ class Sampler {
   absl::StatusOr<int32_t> SampleOfAll(absl::Span<const float> logits, const SamplingSpec& spec,
                                       uint32_t output_index, uint32_t position);
   void Gather(absl::Span<const float> logits, absl::Span<const uint32_t> allowed);
+  void GatherMore();
   const Candidate& Sorted(size_t i);  // the i-th likeliest, sorting no more than is asked for
   int32_t Draw(absl::Span<const float> logits, float max, const SamplingSpec& spec, double uniform);
   double KeptMass(const SamplingSpec& spec, float max, size_t limit, double total);
 
   std::vector<float> allowed_logits_;  // of allowed_ids_, which ascend
   std::vector<int32_t> allowed_ids_;
+  // Of the draw under way.
+  absl::Span<const float> logits_;
+  float cut_ = 0;                      // the candidates are the ids whose logits are not below it
   std::vector<Candidate> candidates_;  // [0, sorted_) in final order, then the rest
   size_t sorted_ = 0;
-  std::vector<double> running_;  // running_[i] = mass of candidates [0, i]
+  std::vector<float> maxima_;         // of the row's blocks; empty until asked for
+  std::vector<float> ranked_maxima_;  // the same, for finding the n-th largest
+  std::vector<double> running_;       // running_[i] = mass of candidates [0, i]
 };
 
 }  // namespace tandem

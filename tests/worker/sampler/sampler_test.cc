@@ -11,6 +11,7 @@
 #include "tests/support/status_matchers.h"
 #include "worker/sampler/exact_math.h"
 #include "worker/sampler/philox.h"
+#include "worker/sampler/row_passes.h"
 
 namespace tandem {
 namespace {
@@ -83,6 +84,32 @@ TEST(Sampler, PartialSortingChangesNoResult) {
                  << " top_k " << spec.top_k << " min_p " << spec.min_p << " seed " << spec.seed);
     EXPECT_THAT(sampler.Sample(logits, spec, 0, position),
                 IsOkAndHolds(SampleByDefinition(logits, spec, 0, position)));
+  }
+}
+
+// Rows so long that most of their blocks are not looked at, and lists that end within the first
+// candidates, behind them, and nowhere.
+TEST(Sampler, WhatIsLeftOutOfALongRowChangesNoResult) {
+  std::mt19937_64 rng(::testing::UnitTest::GetInstance()->random_seed());
+  Sampler sampler;
+  for (int round = 0; round < 60; ++round) {
+    const size_t sizes[] = {4096, 4097, 20000, 70000};
+    std::vector<float> logits = RandomLogits(rng, sizes[rng() % 4], 0.01f + rng() % 4);
+    if (round % 4 == 0) {
+      for (float& logit : logits) logit = std::round(logit);
+    }
+    if (round % 4 == 1) std::fill(logits.begin() + 300, logits.end(), -kInfinity);
+    SamplingSpec spec;
+    spec.temperature = 0.05f + (rng() % 100) / 25.0f;
+    spec.top_p = (rng() % 2 == 0) ? 1.0f : 0.01f + (rng() % 99) / 100.0f;
+    const uint32_t cuts[] = {0, 1, 63, 64, 65, 1023, 1025, 5000};
+    spec.top_k = cuts[rng() % 8];
+    spec.seed = rng();
+    SCOPED_TRACE(testing::Message()
+                 << "size " << logits.size() << " T " << spec.temperature << " top_p " << spec.top_p
+                 << " top_k " << spec.top_k << " seed " << spec.seed);
+    EXPECT_THAT(sampler.Sample(logits, spec, 0, 0),
+                IsOkAndHolds(SampleByDefinition(logits, spec, 0, 0)));
   }
 }
 
