@@ -10,8 +10,8 @@ namespace tandem {
 // ln(2) in two parts: whole numbers up to 2^20 times the first are exact.
 inline constexpr double kLn2High = 0x1.62e42feep-1, kLn2Low = 0x1.a39ef35793c76p-33;
 
-// exp(x) for x <= 0; 0 below -700. `Real` and `Bits` are double and uint64_t, or GCC's vectors of as
-// many of each: element by element the same.
+// exp(x) for x <= 0; 0 below -700. `Real` and `Bits` are double and uint64_t, or GCC's vectors of
+// as many of each: element by element the same.
 template <typename Real, typename Bits>
 [[gnu::always_inline]] inline Real ExactExpOf(const Real& x) {
   constexpr double kLog2E = 0x1.71547652b82fep0;

@@ -16,7 +16,7 @@ namespace {
 constexpr float kLowest = -std::numeric_limits<float>::infinity();
 // How many candidates are sorted at first, and by how much more when these do not suffice: most
 // draws need a few dozen.
-constexpr size_t kFirst = 64, kGrowth = 16;
+constexpr size_t kFirst = 64, kGrowth = 4;
 
 }  // namespace
 

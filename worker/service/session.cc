@@ -94,6 +94,7 @@ absl::Status Session::Handle(const wv1::SessionRequest& request) {
     case wv1::SessionRequest::kPing:
       pong.mutable_pong()->set_nonce(request.ping().nonce());
       Reply(std::move(pong));
+      Pump();
       return absl::OkStatus();
     default:
       return absl::InvalidArgumentError("session: a message of a kind that this worker lacks");
@@ -149,10 +150,24 @@ void Session::Submit(const wv1::Submit& submit) {
 }
 
 void Session::Reply(wv1::SessionResponse message) {
+  MutexLock lock(&mu_);
+  if (!end_) outbox_.Reply(std::move(message));
+}
+
+void Session::WriteSoon() {
   {
     MutexLock lock(&mu_);
-    if (end_) return;
-    outbox_.Reply(std::move(message));
+    // Else the write in flight, or who has been asked, takes what is there now.
+    if (finished_ || writing_ || to_be_written_) return;
+    to_be_written_ = true;
+  }
+  if (!to_write_->TryPush(shared_from_this())) Write();
+}
+
+void Session::Write() {
+  {
+    MutexLock lock(&mu_);
+    to_be_written_ = false;
   }
   Pump();
 }
@@ -162,12 +177,14 @@ void Session::OnAccepted(uint64_t handle, uint32_t cached_tokens) {
   message.mutable_accepted()->set_handle(handle);
   message.mutable_accepted()->set_cached_tokens(cached_tokens);
   Reply(std::move(message));
+  WriteSoon();
 }
 
 void Session::OnRefused(uint64_t handle, const absl::Status& status) {
   wv1::SessionResponse message;
   *message.mutable_refused() = ToRefused(handle, status);
   Reply(std::move(message));
+  WriteSoon();
 }
 
 void Session::OnStep(StepOutput output) {
@@ -177,7 +194,7 @@ void Session::OnStep(StepOutput output) {
     outbox_.Step(std::move(output));
     UpdateCongestion();
   }
-  Pump();
+  WriteSoon();
 }
 
 void Session::OnLoad(const EngineLoad& load) {
@@ -186,7 +203,7 @@ void Session::OnLoad(const EngineLoad& load) {
     if (end_) return;
     outbox_.SetLoad(ToProto(load));
   }
-  Pump();
+  WriteSoon();
 }
 
 bool Session::IsOf(const wv1::RouterHello& hello) {

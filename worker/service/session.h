@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/mutex.h"
+#include "base/queue.h"
 #include "base/silence.h"
 #include "tandem/worker/v1/worker.pb.h"
 #include "worker/engine/engine.h"
@@ -18,6 +19,9 @@ namespace tandem {
 inline constexpr uint32_t kWorkerProtocolVersion = 1;
 
 class Session;
+
+// Sessions to which the engine has told something; each is in it once at most.
+using SessionsToWrite = BoundedQueue<std::shared_ptr<Session>>;
 
 // What all sessions of a worker share.
 struct SessionParts {
@@ -32,13 +36,17 @@ struct SessionParts {
   // A router said hello: its earlier session, if there is one, is over.
   std::function<void(const Session* by, const worker::v1::RouterHello& hello)> on_hello =
       [](const Session*, const worker::v1::RouterHello&) {};
+  // Whoever takes a session out of it calls its Write().
+  std::shared_ptr<SessionsToWrite> to_write;
 };
 
 // One router's stream: checks and passes on what the router says, and writes what the engine tells.
 //   life    shared: gRPC's share is self_, dropped in OnDone; the engine's is its sink. When the
 //           stream ends, however it does, the engine's session is closed and its sequences with it
 //   threads the engine calls the sink, gRPC its reactions, the heartbeat thread Beat and Watch; mu_
-//           guards what they share and is never held across a call out
+//           guards what they share and is never held across a call out. What the engine tells is
+//           sent by another thread (SessionParts::to_write): sending takes gRPC 0.1 ms and may cost
+//           the caller its core, which the next step needs
 //   order   one write in flight; what comes meanwhile gathers in the outbox. A router that does not
 //           read stops its own sequences (congested), and one that only writes is not read from
 class Session final
@@ -48,12 +56,15 @@ class Session final
  public:
   Session(const SessionParts* parts, grpc::CallbackServerContext* context)
       : parts_(parts),
+        to_write_(parts->to_write),
         context_(context),
         began_(parts->clock->Now()),
         silence_(parts->silence, began_) {}
   // Takes gRPC's share, and begins to read if `admitted` is OK; else the stream ends with it.
   void Begin(const absl::Status& admitted, std::function<void()> on_done);
 
+  // Sends what the engine has told, as far as that is possible now.
+  void Write() ABSL_LOCKS_EXCLUDED(mu_);
   // Queues a heartbeat, once the hellos are exchanged.
   void Beat() ABSL_LOCKS_EXCLUDED(mu_);
   // Looks after the timeouts; a few times per interval of SessionParts::silence.
@@ -82,12 +93,15 @@ class Session final
   void Submit(const worker::v1::Submit& submit) ABSL_LOCKS_EXCLUDED(mu_);
   void Reply(worker::v1::SessionResponse message) ABSL_LOCKS_EXCLUDED(mu_);
   void ReadNext() ABSL_LOCKS_EXCLUDED(mu_);
+  // Sees to it that Write() is called.
+  void WriteSoon() ABSL_LOCKS_EXCLUDED(mu_);
   // Starts the next write, the next read or the end, as far as each is possible now.
   void Pump() ABSL_LOCKS_EXCLUDED(mu_);
   bool UpdateCongestion() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const SessionParts* const parts_;
-  grpc::CallbackServerContext* const context_;  // lives until Finish
+  const std::shared_ptr<SessionsToWrite> to_write_;  // the engine may tell when parts_ are gone
+  grpc::CallbackServerContext* const context_;       // lives until Finish
   const absl::Time began_;
   std::shared_ptr<Session> self_;  // gRPC's share
   std::function<void()> on_done_;
@@ -105,8 +119,9 @@ class Session final
   absl::Time ended_ ABSL_GUARDED_BY(mu_) = absl::InfiniteFuture();
   bool cancelling_ ABSL_GUARDED_BY(mu_) = false;  // Finish has to wait for it
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
-  int starting_reads_ ABSL_GUARDED_BY(mu_) = 0;   // Finish has to wait for them
-  bool read_waits_ ABSL_GUARDED_BY(mu_) = false;  // until replies are written
+  bool to_be_written_ ABSL_GUARDED_BY(mu_) = false;  // it is in to_write_
+  int starting_reads_ ABSL_GUARDED_BY(mu_) = 0;      // Finish has to wait for them
+  bool read_waits_ ABSL_GUARDED_BY(mu_) = false;     // until replies are written
   // Of the router. While nothing is read from it, each message that it takes is a word.
   Silence silence_ ABSL_GUARDED_BY(mu_);
   bool finished_ ABSL_GUARDED_BY(mu_) = false;

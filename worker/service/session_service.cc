@@ -14,6 +14,8 @@ namespace wv1 = worker::v1;
 namespace {
 
 constexpr int kTicksPerBeat = 4;
+// More than can be open and ended at once; what does not fit is written by who told it.
+constexpr size_t kSessionsToWrite = 1024;
 
 }  // namespace
 
@@ -21,7 +23,9 @@ SessionService::SessionService(Options options) : options_(std::move(options)) {
   options_.parts.on_hello = [this](const tandem::Session* by, const wv1::RouterHello& hello) {
     OnHello(by, hello);
   };
+  options_.parts.to_write = std::make_shared<SessionsToWrite>(kSessionsToWrite);
   heartbeat_ = std::thread([this] { Beat(); });
+  writing_ = std::thread([this] { WriteSessions(); });
 }
 
 SessionService::~SessionService() {
@@ -31,6 +35,16 @@ SessionService::~SessionService() {
   }
   stopping_changed_.NotifyAll();
   heartbeat_.join();
+  options_.parts.to_write->Close();
+  writing_.join();
+}
+
+void SessionService::WriteSessions() {
+  SessionsToWrite& sessions = *options_.parts.to_write;
+  while (!sessions.closed()) {
+    for (const auto& session : sessions.PopAll(absl::InfiniteDuration())) session->Write();
+  }
+  (void)sessions.PopAll(absl::ZeroDuration());  // they have ended
 }
 
 std::vector<std::shared_ptr<Session>> SessionService::OpenSessions() {

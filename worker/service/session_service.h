@@ -14,7 +14,7 @@ namespace tandem {
 //   life    refuses everything until Open. EndSessions, then the server's Shutdown, then the
 //           destructor; the engine stops after it
 //   limits  Options::max_sessions; one more ends at once with Unavailable
-//   threads any; its own thread sends the heartbeats
+//   threads any; of its own two, one sends the heartbeats and one what the engine tells
 class SessionService final : public worker::v1::WorkerService::CallbackService {
  public:
   struct Options {
@@ -45,6 +45,7 @@ class SessionService final : public worker::v1::WorkerService::CallbackService {
 
  private:
   void Beat() ABSL_LOCKS_EXCLUDED(mu_);
+  void WriteSessions();
   // Ends the other sessions of the router that this is the hello of.
   void OnHello(const tandem::Session* by, const worker::v1::RouterHello& hello)
       ABSL_LOCKS_EXCLUDED(mu_);
@@ -60,7 +61,7 @@ class SessionService final : public worker::v1::WorkerService::CallbackService {
   absl::Status closed_ ABSL_GUARDED_BY(mu_) =
       absl::UnavailableError("this worker is not ready yet");
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
-  std::thread heartbeat_;  // last: it uses the rest
+  std::thread heartbeat_, writing_;  // last: they use the rest
 };
 
 }  // namespace tandem
