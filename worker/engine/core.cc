@@ -113,7 +113,9 @@ absl::Status EngineCore::CheckSize(const EngineRequest& request) const {
   const uint64_t blocks = BlocksNeeded(request, limits_.block_tokens);
   if (blocks <= parts_.pool->blocks()) return absl::OkStatus();
   std::string what = "prompt and max_tokens";
-  if (request.role == Role::kPrefill) what = "the prompt's tokens";
+  if (request.role == Role::kPrefill) {
+    what = request.resume.empty() ? "the prompt's tokens" : "the prompt's and the resumed tokens";
+  }
   if (sequences > 1) what = absl::StrCat("the prompt and max_tokens of ", sequences, " outputs");
   return absl::InvalidArgumentError(
       absl::StrCat(what, " need ", blocks, " KV blocks of ", limits_.block_tokens,

@@ -5,11 +5,14 @@
 
 #include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
+#include "tests/support/status_matchers.h"
 #include "tests/worker/engine/pair.h"
 #include "tests/worker/engine/resumed.h"
 
 namespace tandem {
 namespace {
+
+using ::testing::HasSubstr;
 
 struct GuidedPair : Pair {
   explicit GuidedPair(uint32_t decode_blocks = 64, EngineOptions decode_options = SmallOptions())
@@ -108,6 +111,23 @@ TEST(EngineResumeHandoff, WhoIsPreemptedAtTheDecodeWorkerGoesOnThere) {
     }
   }
   EXPECT_GT(preempted, cuts / 4);
+}
+
+TEST(EngineResumeHandoff, WhatIsResumedCountsInTheNeedOfThePrefillWorker) {
+  for (const uint32_t given : {24u, 25u}) {
+    CoreHarness prefill({.blocks = 4});
+    FakeHandoff handoff(prefill.model.kv(), prefill.model.kv());
+    prefill.Connect(&handoff, nullptr);
+    EngineRequest request = ToyRequest(1, 40, 30);
+    request.role = Role::kPrefill;
+    request.resume = {{std::vector<int32_t>(given, 1), false}};
+    prefill.Submit(request);
+    const Heard& heard = prefill.sink->heard[1];
+    EXPECT_EQ(heard.accepted, given == 24 ? 1 : 0);
+    if (given == 24) continue;
+    EXPECT_THAT(heard.refusal, StatusIs(absl::StatusCode::kInvalidArgument,
+                                        HasSubstr("the resumed tokens need 5 KV blocks")));
+  }
 }
 
 TEST(EngineResumeHandoff, AReassignedPrefillHandsTheSameOver) {
