@@ -1,6 +1,7 @@
 #include "base/grpc_status.h"
 
 #include "absl/strings/cord.h"
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 
 namespace tandem {
@@ -23,6 +24,13 @@ absl::string_view Shortened(absl::string_view message) {
   size_t end = kLongestMessage;
   while (end > 0 && (message[end] & 0xc0) == 0x80) --end;
   return message.substr(0, end);
+}
+
+// The peer took the connection and closed it again, which is all that gRPC has to say then.
+bool HungUp(absl::string_view message) {
+  return absl::StrContains(message, "failed to connect to all addresses") &&
+         (absl::StrContains(message, "Socket closed") ||
+          absl::StrContains(message, "Connection reset"));
 }
 
 }  // namespace
@@ -136,6 +144,11 @@ absl::Status FromGrpcStatus(const grpc::Status& status) {
   }
   rpc.set_code(status.error_code());
   rpc.set_message(status.error_message());
+  if (HungUp(status.error_message())) {
+    rpc.mutable_message()->append(
+        "; it hung up at once: one side may have TLS and the other not, or it refuses this side's "
+        "certificate");
+  }
   return FromRpcStatus(rpc);
 }
 

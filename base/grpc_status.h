@@ -51,6 +51,7 @@ std::optional<Detail> DetailOf(const absl::Status& status) {
 google::rpc::Status ToRpcStatus(const absl::Status& status);
 absl::Status FromRpcStatus(const google::rpc::Status& status);
 grpc::Status ToGrpcStatus(const absl::Status& status);
+// Where the peer hung up before there was a connection, the message says that TLS may be why.
 absl::Status FromGrpcStatus(const grpc::Status& status);
 
 }  // namespace tandem

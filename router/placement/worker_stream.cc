@@ -3,6 +3,8 @@
 #include <string>
 #include <utility>
 
+#include "base/grpc_status.h"
+
 namespace tandem {
 namespace {
 
@@ -100,7 +102,7 @@ void WorkerStream::Close() {
 void WorkerStream::OnDone(const grpc::Status& status) {
   const std::shared_ptr<WorkerStream> last = std::move(self_);
   listener_->OnEnd(this, status.ok() ? absl::UnavailableError("the worker ended the session")
-                                     : absl::UnavailableError(status.error_message()));
+                                     : absl::UnavailableError(FromGrpcStatus(status).message()));
 }
 
 }  // namespace tandem
