@@ -160,6 +160,7 @@ class EngineCore {
   void Enqueue(std::unique_ptr<Sequence> sequence);
   void LookAtLine();
   void LookForBlocks();
+  uint32_t WantedByTheFirst(Sequence& held) const;
   void Preempt(const Plan& plan);
 
   // core_blocks.cc: blocks and the prefix cache.

@@ -1,6 +1,7 @@
 // The line of those that wait for blocks, and the way back into it.
 #include <algorithm>
 #include <functional>
+#include <utility>
 
 #include "worker/engine/core.h"
 
@@ -17,11 +18,16 @@ bool EngineCore::InLine(const Sequence& sequence) const {
   return sequence.ready() && (!sequence.preempted || Wanted(sequence));
 }
 
+// Of one place are outputs of one request, and who was displaced with the one that displaced it, in
+// whatever order they come back.
 void EngineCore::Enqueue(std::unique_ptr<Sequence> sequence) {
-  const auto behind =
-      std::upper_bound(waiting_.begin(), waiting_.end(), sequence,
-                       [](const auto& a, const auto& b) { return a->place < b->place; });
-  waiting_.insert(behind, std::move(sequence));
+  const auto before = [](const auto& a, const auto& b) {
+    if (a->place < b->place || b->place < a->place) return a->place < b->place;
+    return std::make_pair(-a->request().priority, a->id()) <
+           std::make_pair(-b->request().priority, b->id());
+  };
+  waiting_.insert(std::upper_bound(waiting_.begin(), waiting_.end(), sequence, before),
+                  std::move(sequence));
 }
 
 // Those that could be admitted, and the first of the line in any case.
@@ -49,7 +55,8 @@ void EngineCore::LookForBlocks() {
   for (const ScheduleEntry& entry : held_entries_) {
     if (entry.runnable) needed += entry.blocks_needed;
   }
-  bool look = needed > cache_.available();
+  const bool grows = needed > cache_.available();  // then nobody is admitted
+  bool look = grows;
   if (!look && !waiting_entries_.empty()) {
     const ScheduleEntry& first = waiting_entries_.front();
     const bool fits = needed + first.blocks_needed <= cache_.available() &&
@@ -61,9 +68,22 @@ void EngineCore::LookForBlocks() {
   }
   if (!look) return;
   for (size_t i = 0; i < held_.size(); ++i) {
-    held_entries_[i].blocks_back =
-        cache_.AvailableWithout(held_[i]->blocks) + held_[i]->fork_blocks.size();
+    absl::Span<const BlockId> blocks = held_[i]->blocks;
+    if (!grows) blocks.remove_prefix(WantedByTheFirst(*held_[i]));
+    held_entries_[i].blocks_back = cache_.AvailableWithout(blocks) + held_[i]->fork_blocks.size();
   }
+}
+
+// How many of a held one's first blocks the first in line would share with it: these are not among
+// the blocks that it needs, and are no room for those either.
+uint32_t EngineCore::WantedByTheFirst(Sequence& held) const {
+  const auto first = std::find_if(waiting_.begin(), waiting_.end(),
+                                  [this](const auto& one) { return InLine(*one); });
+  const uint32_t most = std::min(FindPrefix(**first).blocks, held.cached_blocks);
+  const auto wanted = (*first)->Keys(most, limits_.block_tokens);
+  const auto found = held.Keys(most, limits_.block_tokens);
+  return static_cast<uint32_t>(std::mismatch(wanted.begin(), wanted.end(), found.begin()).first -
+                               wanted.begin());
 }
 
 // Full blocks stay in the prefix cache while there is room, so most are found again.

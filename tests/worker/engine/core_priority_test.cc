@@ -164,6 +164,43 @@ TEST(EnginePriority, TheDisplacedStandRightBehindWhoeverDisplacedThem) {
   r.ExpectAnswers(requests);
 }
 
+TEST(EnginePriority, OfTwoThatWereDisplacedOneAfterTheOtherTheHigherGoesOnFirst) {
+  Ranking r(1);
+  const std::vector<EngineRequest> requests = {Ranked(1, 0, 20), Ranked(2, 5, 10), Ranked(3, 10)};
+  for (const EngineRequest& request : requests) {
+    r.h.Submit(request);
+    for (int i = 0; i < 4; ++i) ASSERT_TRUE(r.h.Turn());
+    ASSERT_FALSE(r.h.sink->heard[request.handle].token_ids.empty());
+    // So the first's own place is before the second's, and it is moved to that one.
+    if (request.handle == 1) r.h.clock.Advance(absl::Seconds(60));
+  }
+  const size_t told = r.h.sink->heard[1].token_ids.size();
+  for (int i = 0; i < 100 && !r.h.sink->heard[2].finish; ++i) ASSERT_TRUE(r.h.Turn());
+  ASSERT_TRUE(r.h.sink->heard[2].finish.has_value());
+  EXPECT_EQ(r.h.sink->heard[1].token_ids.size(), told) << "it went before the higher one";
+  r.RunDry();
+  r.ExpectAnswers(requests);
+}
+
+// The blocks that the first in line counts on sharing are not room for the others that it needs.
+TEST(EnginePriority, NobodyIsDisplacedForBlocksThatTheFirstWouldShareWithIt) {
+  Ranking r(8, /*blocks=*/12);
+  std::vector<EngineRequest> requests = {ToyRequest(1, 64, 16), Ranked(2, 9, 60)};  // 5 blocks each
+  for (const EngineRequest& request : requests) r.h.Submit(request);
+  for (int i = 0; i < 6; ++i) ASSERT_TRUE(r.h.Turn());
+  ASSERT_FALSE(r.h.sink->heard[1].token_ids.empty());
+  requests.push_back(Ranked(3, 5, 80));  // 9 blocks, 3 of them the prompt's of the first request
+  requests[2].prompt = requests[0].prompt;
+  r.h.Submit(requests[2]);
+  for (int i = 0; i < 4; ++i) {
+    const size_t told = r.h.sink->heard[1].token_ids.size();
+    ASSERT_TRUE(r.h.Turn());
+    EXPECT_EQ(r.h.sink->heard[1].token_ids.size(), told + 1) << "it was displaced for nothing";
+  }
+  r.RunDry();
+  r.ExpectAnswers(requests);
+}
+
 TEST(EnginePriority, WhoHandsOverIsNotDisplaced) {
   CoreHarness decode;
   Ranking r(1);
