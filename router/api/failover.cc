@@ -54,8 +54,8 @@ absl::Status Quarantined(const std::vector<std::string>& deaths) {
 }  // namespace
 
 std::string FailureName(const AttemptFailure& failure) {
-  if (failure.how == LegEnd::kLost) return "lost";
   if (IsDraining(failure.why)) return "draining";
+  if (failure.how == LegEnd::kLost) return "lost";
   if (failure.how == LegEnd::kRefused) return "refused";
   switch (failure.why.code()) {
     case absl::StatusCode::kDataLoss:
@@ -73,15 +73,31 @@ std::string FailureName(const AttemptFailure& failure) {
   }
 }
 
+absl::Status LastWord(const absl::Status& why) {
+  switch (why.code()) {
+    case absl::StatusCode::kDeadlineExceeded:
+      return WithReason(absl::UnavailableError(why.message()), "HANDOFF_TIMEOUT",
+                        {{"retry", "safe"}});
+    case absl::StatusCode::kCancelled:
+      return WithReason(absl::UnavailableError(why.message()),
+                        DefaultReason(absl::StatusCode::kAborted), {{"retry", "safe"}});
+    default:
+      return why;
+  }
+}
+
 absl::Status AttemptLog::Fail(const AttemptFailure& failure) {
   if (!MayRetry(failure)) return failure.why;
-  if (failure.how == LegEnd::kLost && failure.accepted) {
+  const bool stopped = IsDraining(failure.why);  // it cut off what ran too long: nothing is wrong
+  if (failure.how == LegEnd::kLost && failure.accepted && !stopped) {
     deaths_.push_back(absl::StrCat("attempt ", attempt_, ": ", failure.why.message()));
   }
-  if (deaths_.size() >= options_.max_deaths) return Quarantined(deaths_);
+  quarantined_ = deaths_.size() >= options_.max_deaths;
+  if (quarantined_) return Quarantined(deaths_);
   if (attempt_ >= options_.max_attempts) {
-    if (attempt_ == 1) return failure.why;
-    return Annotate(failure.why, absl::StrCat("attempt ", attempt_, " of ", attempt_));
+    const absl::Status last = LastWord(failure.why);
+    if (attempt_ == 1) return last;
+    return Annotate(last, absl::StrCat("attempt ", attempt_, " of ", attempt_));
   }
   if (HasNoRoom(failure)) {
     AddOnce(exclude_, failure.worker);

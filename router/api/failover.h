@@ -34,6 +34,11 @@ struct AttemptFailure {
 // "lost", "refused", "damaged", ...: one of few, for a metric's label.
 std::string FailureName(const AttemptFailure& failure);
 
+// What a client is told of a failure that could be retried, where no attempt follows. The time that
+// was up, or what was cancelled, was a handoff's: DEADLINE_EXCEEDED and CANCELLED are for a
+// client's own.
+absl::Status LastWord(const absl::Status& why);
+
 // The attempts of one request, and what its failures say of the workers. Pure.
 //   threads one at a time
 class AttemptLog {
@@ -46,6 +51,9 @@ class AttemptLog {
   // Otherwise what the request ends with, which is FailedPrecondition (REQUEST_QUARANTINED) where
   // too many workers died of it, or with it.
   absl::Status Fail(const AttemptFailure& failure);
+
+  // Too many workers died of the request.
+  bool quarantined() const { return quarantined_; }
 
   // Addresses that the next attempt should do without if it can, and those it must do without:
   // they said that they have no room.
@@ -61,6 +69,7 @@ class AttemptLog {
   std::vector<std::string> deaths_;  // "attempt 1: worker ... was lost", of each that had accepted
   std::vector<std::string> avoid_, exclude_;
   bool may_wait_ = true;
+  bool quarantined_ = false;
 };
 
 }  // namespace tandem

@@ -9,6 +9,7 @@
 #include "base/engine_progress.h"
 #include "base/grpc_status.h"
 #include "base/log.h"
+#include "base/status.h"
 #include "router/placement/worker_hello.h"
 
 namespace tandem {
@@ -126,6 +127,7 @@ void WorkerSession::SetState(WorkerState state, const std::string& why) {
 void WorkerSession::Drop(WorkerState state, const std::string& why, const WorkerStream* only) {
   std::shared_ptr<WorkerStream> stream;
   Legs legs;
+  bool stops = false;  // it had said so: it cuts off what did not end in time
   {
     MutexLock lock(&mu_);
     if (stream_ == nullptr || (only != nullptr && stream_.get() != only)) return;
@@ -133,16 +135,17 @@ void WorkerSession::Drop(WorkerState state, const std::string& why, const Worker
     legs = std::exchange(legs_, {});
     charged_tokens_ = 0;
     reported_tokens_ = 0;
+    stops = draining_;
     SetState(state, why);
     connect_at_ = options_.clock->Now() + Jitter(backoff_);
     backoff_ = std::min(backoff_ * 2, options_.max_backoff);
   }
   LogWarning("worker session ended", {{"worker", options_.address}, {"why", why}});
   stream->Close();
-  for (auto& [handle, leg] : legs) {
-    leg.sink->OnLost(
-        absl::UnavailableError(absl::StrCat("worker ", options_.address, " was lost: ", why)));
-  }
+  absl::Status lost =
+      absl::UnavailableError(absl::StrCat("worker ", options_.address, " was lost: ", why));
+  if (stops) lost = WithReason(std::move(lost), kDrainingReason, {{"retry", "safe"}});
+  for (auto& [handle, leg] : legs) leg.sink->OnLost(lost);
   options_.on_change();
 }
 

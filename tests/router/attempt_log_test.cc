@@ -83,6 +83,34 @@ TEST(AttemptLog, AWorkerThatIsStoppingIsAvoidedAndItsSuccessorWaitedFor) {
   EXPECT_TRUE(log.may_wait());
 }
 
+TEST(AttemptLog, AWorkerThatStopsAndCutsOffWhatRunsHasNotDiedOfIt) {
+  AttemptLog log({.max_deaths = 1});
+  AttemptFailure cut_off = Death("u");
+  cut_off.why = WithReason(cut_off.why, kDrainingReason);
+  EXPECT_EQ(FailureName(cut_off), "draining");
+  EXPECT_TRUE(log.Fail(cut_off).ok());
+  EXPECT_FALSE(log.quarantined());
+  EXPECT_THAT(log.avoid(), ElementsAre("u"));
+  EXPECT_TRUE(log.may_wait());
+  EXPECT_FALSE(log.Fail(Death("v")).ok());
+  EXPECT_TRUE(log.quarantined());
+}
+
+TEST(AttemptLog, WhatEndsTheLastHandoffIsNotToldAsTheClientsOwnDoing) {
+  for (const auto& [code, reason] :
+       {std::pair(absl::StatusCode::kDeadlineExceeded, "HANDOFF_TIMEOUT"),
+        {absl::StatusCode::kCancelled, "HANDOFF_ABORTED"}}) {
+    for (const uint32_t attempts : {1, 2}) {
+      AttemptLog log({.max_attempts = attempts});
+      for (uint32_t i = 1; i < attempts; ++i) EXPECT_TRUE(log.Fail(Death("a")).ok());
+      const absl::Status end =
+          log.Fail(Split(LegKind::kPrefill, LegEnd::kFailed, absl::Status(code, "the lease")));
+      EXPECT_THAT(end, StatusIs(absl::StatusCode::kUnavailable, HasSubstr("the lease")));
+      EXPECT_EQ(DetailOf<google::rpc::ErrorInfo>(end)->reason(), reason);
+    }
+  }
+}
+
 TEST(AttemptLog, TheLastAttemptsErrorSaysWhichItWas) {
   AttemptLog log({.max_attempts = 2});
   EXPECT_TRUE(log.Fail(Death("a", /*accepted=*/false)).ok());

@@ -259,6 +259,25 @@ TEST_F(FailoverTest, ARequestThatThreeWorkersDieOfIsQuarantined) {
   EXPECT_THAT(router_->router()->MetricsText(), HasSubstr("tandem_quarantined_requests_total 1"));
 }
 
+TEST_F(FailoverTest, WorkersThatStopAndCutARequestOffAgainAndAgainHaveNotDiedOfIt) {
+  FakeWorker* one = Add(wv1::ROLE_UNIFIED);
+  Start();
+  auto call = router_->Generate(TextRequest("Hi", 9));
+  for (int i = 0; i < 3; ++i) {
+    one->Accept(one->NextSubmit().handle());
+    wv1::Load load;
+    load.set_draining(true);
+    one->SendLoad(load);
+    router_->AwaitWorkers(0);
+    one->EndSession();  // and its successor is connected to
+  }
+  one->Send(one->NextSubmit().handle(), {.ids = Bytes("ok"), .finish = true});
+  const Answer answer = call->Rest();
+  EXPECT_EQ(answer.text(), "ok") << answer.status.error_message();
+  EXPECT_THAT(router_->router()->MetricsText(),
+              HasSubstr("tandem_failed_attempts_total{reason=\"draining\"} 3"));
+}
+
 TEST_F(FailoverTest, OutputsThatHaveEndedAreNotRunAgain) {
   Add(wv1::ROLE_UNIFIED);
   Add(wv1::ROLE_UNIFIED);
