@@ -76,6 +76,9 @@ bool Relay::AddLeg(LegOrder order) {
     if (!Current(order.attempt)) return false;
     leg(order.kind).session = order.session;
     leg(order.kind).address = order.address;
+    if (kv_abi_ != order.kv_abi) {  // what came before need not be what comes now
+      for (Output& output : outputs_) output.line.Forget();
+    }
     kv_abi_ = order.kv_abi;
   }
   order.submit.set_attempt(order.attempt);

@@ -72,6 +72,7 @@ RelayOutcome Relay::Outcome() const {
   out.prompt_tokens = prompt_tokens_;
   out.completion_tokens = completion_tokens_;
   out.finish = reason_;
+  out.cached_tokens = cached_tokens_;
   for (const Leg& one : legs_) out.cached_tokens = std::max(out.cached_tokens, one.cached_tokens);
   if (first_token_ != absl::InfiniteFuture()) out.first_token = first_token_ - arrival_;
   out.total = std::min(ended_at_, options_.clock->Now()) - arrival_;

@@ -29,7 +29,8 @@ bool Relay::CanSpare(LegKind kind) {
 }
 
 bool Relay::PrefillKnowsWhy(const absl::Status& why) {
-  return split_ && !leg(LegKind::kPrefill).over && !leg(LegKind::kDecode).reported &&
+  const Leg& prefill = leg(LegKind::kPrefill);
+  return prefill.session != nullptr && !prefill.over && !leg(LegKind::kDecode).reported &&
          absl::IsAborted(why);
 }
 
@@ -37,7 +38,8 @@ void Relay::OnLegFailed(uint32_t attempt, LegKind kind, LegEnd how, absl::Status
   Calls calls;
   {
     MutexLock lock(&mu_);
-    if (!Current(attempt)) return;
+    // Who has done its part may die: a prefill worker after its handoff, say.
+    if (!Current(attempt) || leg(kind).over) return;
     leg(kind).over = true;
     if (CanSpare(kind)) {
       Settle(&calls);
@@ -77,14 +79,14 @@ void Relay::FailAttempt(const AttemptFailure& failure, Calls* calls) {
                                                    completion_tokens_, " tokens")
                                     : "the request ends"}});
   if (!verdict.ok()) {
-    calls->quarantined = absl::IsFailedPrecondition(verdict);
+    calls->quarantined = attempts_.quarantined();
     return End(verdict, calls);
   }
   NoteFailedAttempt(failure);
   Leave(LegKind::kPrefill, /*cancel=*/true, calls);
   Leave(LegKind::kDecode, /*cancel=*/true, calls);
   ResetAttempt();
-  last_failure_ = failure.why;
+  last_failure_ = LastWord(failure.why);
   due_at_ = options_.clock->Now();
   to_dispatch_ = true;
   calls->dispatch = true;

@@ -73,6 +73,11 @@ std::optional<TokenLine::Token> TokenLine::Next() {
   return Token{slot.id, std::move(slot.logprobs), end_ && forwarded_ == *end_};
 }
 
+void TokenLine::Forget() {
+  slots_.resize(forwarded_);
+  end_.reset();
+}
+
 std::vector<int32_t> TokenLine::ForwardedIds() const {
   std::vector<int32_t> ids;
   ids.reserve(forwarded_);

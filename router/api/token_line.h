@@ -33,6 +33,10 @@ class TokenLine {
   // The next token in order, once.
   std::optional<Token> Next();
 
+  // Drops what was not forwarded: the next reports come from another arithmetic.
+  //   requires: !ended()
+  void Forget();
+
   // Every token was forwarded, and the output's end is known.
   bool ended() const { return end_ && forwarded_ == *end_; }
   const worker::v1::SequenceFinish& finish() const { return finish_; }
