@@ -1,5 +1,6 @@
 #include "router/api/dispatch.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/status.h"
@@ -15,6 +16,12 @@ uint64_t ResumedTokens(const RelayAttempt& attempt) {
   return tokens;
 }
 
+uint64_t LiveOutputs(const RelayAttempt& attempt, uint32_t outputs) {
+  const auto ended = std::count_if(attempt.resume.begin(), attempt.resume.end(),
+                                   [](const wv1::ResumedOutput& one) { return one.ended(); });
+  return outputs - static_cast<uint64_t>(ended);
+}
+
 }  // namespace
 
 // The decode worker is told first: it has to make room before the prefill worker may push.
@@ -28,7 +35,8 @@ absl::Status DispatchAttempt(const RelayAttempt& attempt, DispatchOrder order,
   call.avoid = attempt.avoid;
   call.exclude = attempt.exclude;
   ASSIGN_OR_RETURN(const Placement placed, Pick(workers, call));
-  order.submit.mutable_resume()->Add(attempt.resume.begin(), attempt.resume.end());
+  wv1::Submit submit = order.submit();
+  submit.mutable_resume()->Add(attempt.resume.begin(), attempt.resume.end());
   const auto leg = [&](LegKind kind, size_t worker) {
     const WorkerFacts& facts = *workers[worker].facts;
     return Relay::LegOrder{.kind = kind,
@@ -36,10 +44,11 @@ absl::Status DispatchAttempt(const RelayAttempt& attempt, DispatchOrder order,
                            .address = facts.address,
                            .kv_abi = facts.kv_abi,
                            .session = channel(worker),
-                           .submit = order.submit};
+                           .submit = submit};
   };
   const uint64_t known = call.prompt_tokens + ResumedTokens(attempt);
-  const uint64_t output_tokens = uint64_t{call.outputs} * call.max_tokens - ResumedTokens(attempt);
+  const uint64_t output_tokens =
+      LiveOutputs(attempt, call.outputs) * call.max_tokens - ResumedTokens(attempt);
   Relay::LegOrder decode = leg(LegKind::kDecode, placed.decode);
   decode.submit.set_role(placed.prefill ? wv1::ROLE_DECODE : wv1::ROLE_UNIFIED);
   decode.charge = output_tokens + (placed.prefill ? 0 : known);

@@ -13,7 +13,8 @@ namespace tandem {
 // A request as it goes to its workers, but for what differs between attempts, and between workers.
 struct DispatchOrder {
   PlacementCall call;
-  worker::v1::Submit submit;
+  // Made once workers are found: a request may have to wait for them for long.
+  std::function<worker::v1::Submit()> submit;
 };
 
 using ChannelOf = std::function<std::shared_ptr<WorkerChannel>(size_t worker)>;

@@ -112,7 +112,7 @@ DispatchOrder MakeOrder(const Job& job) {
   call.prompt_tokens = static_cast<uint32_t>(job.prompt.ids.size());
   call.max_tokens = job.prompt.max_tokens;
   call.outputs = OutputsOf(job.request.sampling());
-  return {std::move(call), MakeSubmit(job)};
+  return {std::move(call), [&job] { return MakeSubmit(job); }};
 }
 
 absl::Status Dispatch(const Job& job, const RelayAttempt& attempt) {

@@ -78,7 +78,7 @@ absl::Status SimClient::Dispatch(const RelayAttempt& attempt) {
   call.outputs = static_cast<uint32_t>(outputs_.size());
   attempts_ = attempt.number;
   return DispatchAttempt(
-      attempt, {std::move(call), options_.submit}, views,
+      attempt, {std::move(call), [this] { return options_.submit; }}, views,
       [this](size_t worker) {  // the workers outlive every event
         return std::shared_ptr<WorkerChannel>((*workers_)[worker].get(), [](WorkerChannel*) {});
       },
