@@ -133,7 +133,7 @@ class Simulation {
       case 1:
         return worker.Stall(events_.Between(absl::Milliseconds(100), absl::Seconds(5)));
       case 2:
-        return worker.Drain();
+        return worker.Drain(events_.Between(absl::Milliseconds(20), absl::Seconds(1)));
       default:
         return worker.Kill(events_.Between(absl::Milliseconds(20), absl::Seconds(1)));
     }

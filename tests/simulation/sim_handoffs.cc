@@ -133,9 +133,11 @@ void SimHandoffs::Arrive(const Name& name) {
   }
   if (peer->asked) peer->asked();
   if (fails_ == 0 || !events_->OneIn(fails_)) return;
-  events_->After(Delay(), [this, name, life = peer->life] {
-    EndSend(name, absl::UnavailableError("the link broke"));
-    EndReceive({name, life}, absl::DataLossError("a digest is wrong"));
+  events_->After(Delay(), [this, name, life = peer->life, late = events_->OneIn(2)] {
+    EndSend(name, late ? absl::DeadlineExceededError("the peer's lease ended")
+                       : absl::UnavailableError("the link broke"));
+    EndReceive({name, life}, late ? absl::DeadlineExceededError("the sender's lease ended")
+                                  : absl::DataLossError("a digest is wrong"));
   });
 }
 

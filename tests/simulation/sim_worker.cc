@@ -6,6 +6,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
 #include "base/grpc_status.h"
+#include "base/status.h"
 #include "worker/service/messages.h"
 
 namespace tandem {
@@ -112,12 +113,12 @@ void SimWorker::Kill(absl::Duration away) {
   handoffs_->Died(process_->number);
   for (const std::string& fault : process_->model.faults) faults_.push_back(fault);
   process_ = nullptr;
-  Break("the connection was reset");
+  Break(absl::UnavailableError("the connection was reset"));
   events_->After(away, [this] { Start(); });
 }
 
 void SimWorker::Reset() {
-  if (epoch_ != 0) Break("the connection was reset");
+  if (epoch_ != 0) Break(absl::UnavailableError("the connection was reset"));
 }
 
 void SimWorker::Stall(absl::Duration length) {
@@ -125,14 +126,19 @@ void SimWorker::Stall(absl::Duration length) {
   process_->stands_still_until = events_->clock()->Now() + length;
   if (length < kSilence) return;
   events_->After(kSilence, [this, epoch = epoch_] {
-    if (epoch == epoch_ && epoch != 0) Break("no heartbeat for 3s");
+    if (epoch == epoch_ && epoch != 0) Break(absl::UnavailableError("no heartbeat for 3s"));
   });
 }
 
-void SimWorker::Drain() {
+void SimWorker::Drain(absl::Duration patience) {
   if (process_ == nullptr || process_->draining) return;
   process_->draining = true;
   process_->core->Drain();
+  events_->After(patience, [this, number = process_->number] {
+    if (process_ == nullptr || process_->number != number) return;
+    Break(WithReason(absl::UnavailableError("it is stopping"), kDrainingReason));
+    Kill(events_->Between(absl::Milliseconds(10), absl::Milliseconds(300)));
+  });
 }
 
 // What is posted, then a step; steps follow each other at once while there is work.
@@ -166,17 +172,16 @@ void SimWorker::Connect() {
   });
 }
 
-void SimWorker::Break(const std::string& why) {
+void SimWorker::Break(const absl::Status& why) {
   if (epoch_ == 0) return;
   const uint64_t broken = std::exchange(epoch_, 0);
   facts_ = std::make_shared<WorkerFacts>(*facts_);
   facts_->state = WorkerState::kLost;
-  facts_->detail = why;
+  facts_->detail = std::string(why.message());
   // The router hears of it a moment later, each request on its own.
   for (auto& [handle, leg] : std::exchange(legs_, {})) {
     events_->After(absl::ZeroDuration(), [this, leg = std::move(leg), why] {
-      leg->OnLost(
-          absl::UnavailableError(absl::StrCat("worker ", options_.address, " was lost: ", why)));
+      leg->OnLost(Annotate(why, absl::StrCat("worker ", options_.address, " was lost")));
     });
   }
   Deliver(broken, [](EngineCore& core, SessionId session) { core.CloseSession(session); });

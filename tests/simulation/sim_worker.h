@@ -39,8 +39,8 @@ class SimWorker final : public WorkerChannel {
   void Reset();
   // Nothing moves for so long; the router takes it for dead after three seconds.
   void Stall(absl::Duration length);
-  // Takes nothing new, and is started anew when it has nothing left to do.
-  void Drain();
+  // Takes nothing new, and is started anew when it has nothing left to do, or after `patience`.
+  void Drain(absl::Duration patience);
 
   WorkerView View() const;
   // Of the process that is there: blocks in use, and whatever broke a rule of the model's.
@@ -77,7 +77,7 @@ class SimWorker final : public WorkerChannel {
   void Step(LifeId number);
   void Connect();
   // The router's end of the session is over; the worker's follows.
-  void Break(const std::string& why);
+  void Break(const absl::Status& why);
   // Over the network, in order.
   void SendToWorker(ToEngine message);
   void Deliver(uint64_t epoch, ToEngine message);
