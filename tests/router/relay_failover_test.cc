@@ -78,6 +78,11 @@ wv1::SequenceStep ErrorOf(uint32_t attempt, const absl::Status& why) {
 
 class RelayFailoverTest : public ::testing::Test {
  protected:
+  // A channel and the relay that it was left with have each other.
+  void TearDown() override {
+    for (auto& [name, channel] : channels_) channel->sink = nullptr;
+  }
+
   // One worker a name; an attempt goes to those that `plan` gives it, the decode worker first.
   using Attempts = std::vector<std::vector<std::string>>;
 
