@@ -10,6 +10,7 @@ import tempfile
 import time
 
 import grpc
+from google.rpc import error_details_pb2, status_pb2
 from tandem.inference.v1 import inference_pb2 as pb
 from tandem.inference.v1.inference_pb2_grpc import InferenceServiceStub
 
@@ -263,6 +264,31 @@ class Cluster:
         running = [w for w in self.workers if w.popen.poll() is None]
         return (self.blocks("filling") == 0 and self.blocks("free") + self.blocks("ready") > 0 and
                 all(w.metric("tandem_worker_kv_cache_usage_ratio") == 0 for w in running))
+
+
+def details(error, kind):
+    """The details of this message type in an RPC's error."""
+    found = []
+    for key, value in error.trailing_metadata():
+        if key == "grpc-status-details-bin":
+            for detail in status_pb2.Status.FromString(value).details:
+                message = kind()
+                if detail.Unpack(message):
+                    found.append(message)
+    return found
+
+
+def error_info(error):
+    """ErrorInfo of an RPC's error, which always has one."""
+    found = details(error, error_details_pb2.ErrorInfo)
+    assert len(found) == 1, f"{len(found)} ErrorInfo in {error}"
+    return found[0]
+
+
+def wrong_fields(error):
+    """The fields that an error names."""
+    return {v.field for d in details(error, error_details_pb2.BadRequest)
+            for v in d.field_violations}
 
 
 def ids_request(ids, max_tokens, temperature=0.0, **fields):

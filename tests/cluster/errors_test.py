@@ -11,30 +11,13 @@ import unittest
 
 import grpc
 import tiny_model
-from cluster import (BIN, PATIENCE, Answer, Cluster, Process, await_true, connect, ids_request, pb,
-                     text_request)
-from google.rpc import error_details_pb2, status_pb2
+from cluster import (BIN, PATIENCE, Answer, Cluster, Process, await_true, connect, details,
+                     ids_request, pb, text_request, wrong_fields)
+from google.rpc import error_details_pb2
 from tandem.inference.v1.inference_pb2_grpc import InferenceServiceStub
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED
-
-
-def details(error, kind):
-    """The details of this message type in an RPC's error."""
-    found = []
-    for key, value in error.trailing_metadata():
-        if key == "grpc-status-details-bin":
-            for detail in status_pb2.Status.FromString(value).details:
-                message = kind()
-                if detail.Unpack(message):
-                    found.append(message)
-    return found
-
-
-def fields(error):
-    return {v.field for d in details(error, error_details_pb2.BadRequest)
-            for v in d.field_violations}
 
 
 def good():
@@ -94,7 +77,7 @@ class RequestsTest(unittest.TestCase):
         request.sampling.top_p = 0
         request.sampling.min_p = 2
         error = self.refused(request, INVALID)
-        self.assertEqual(fields(error),
+        self.assertEqual(wrong_fields(error),
                          {"sampling.temperature", "sampling.top_p", "sampling.min_p"})
 
     def test_not_a_number_is_no_temperature(self):
@@ -103,7 +86,7 @@ class RequestsTest(unittest.TestCase):
 
     def test_max_tokens_of_zero(self):
         error = self.refused(ids_request([1], 0), INVALID)
-        self.assertEqual(fields(error), {"stopping.max_tokens"})
+        self.assertEqual(wrong_fields(error), {"stopping.max_tokens"})
 
     def test_fields_that_are_not_honoured_yet_are_refused_by_name(self):
         cases = {

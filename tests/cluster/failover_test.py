@@ -13,8 +13,7 @@ from unittest import mock
 
 import grpc
 import tiny_model
-from cluster import PATIENCE, Answer, Cluster, await_true, ids_request
-from google.rpc import error_details_pb2, status_pb2
+from cluster import PATIENCE, Answer, Cluster, await_true, error_info, ids_request
 
 TOKENS = 600  # of an answer: a worker takes long enough for them to be killed midway
 SCHEMA = '{"type": "array", "items": {"type": "string"}, "minItems": 40}'
@@ -63,16 +62,6 @@ def several(seed):
 
 
 KINDS = (greedy, sampled, guided, several)
-
-
-def error_info(error):
-    for key, value in error.trailing_metadata():
-        if key == "grpc-status-details-bin":
-            for detail in status_pb2.Status.FromString(value).details:
-                info = error_details_pb2.ErrorInfo()
-                if detail.Unpack(info):
-                    return info
-    raise AssertionError(f"no ErrorInfo in {error}")
 
 
 def step_to(path, offset):

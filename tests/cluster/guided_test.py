@@ -12,8 +12,7 @@ import grpc
 import jsonschema
 import schemas
 import tiny_model
-from cluster import SMOLLM2, Cluster, ids_request, text_request
-from google.rpc import error_details_pb2, status_pb2
+from cluster import SMOLLM2, Cluster, ids_request, text_request, wrong_fields
 from tandem.inference.v1 import sampling_pb2
 
 SCHEMAS = 2 * int(os.environ.get("TANDEM_PROMPTS", "100"))
@@ -41,17 +40,6 @@ def guided(request, **grammar):
         else:
             setattr(request.guided, kind, value)
     return request
-
-
-def fields(error):
-    """The fields that an error names."""
-    for key, value in error.trailing_metadata():
-        if key == "grpc-status-details-bin":
-            for detail in status_pb2.Status.FromString(value).details:
-                bad = error_details_pb2.BadRequest()
-                if detail.Unpack(bad):
-                    return {v.field for v in bad.field_violations}
-    return set()
 
 
 class SentenceTest(unittest.TestCase):
@@ -152,13 +140,13 @@ class SentenceTest(unittest.TestCase):
                 self.assertEqual(error.code(), grpc.StatusCode.INVALID_ARGUMENT)
                 self.assertIn(f"guided.{kind}: ", error.details())
                 self.assertIn(reason, error.details())
-                self.assertEqual(fields(error), {f"guided.{kind}"})
+                self.assertEqual(wrong_fields(error), {f"guided.{kind}"})
         self.assertTrue(self.cluster.all_blocks_free())
 
     def test_sizes_are_checked_before_a_worker_is_asked(self):
         for kind, bytes_ in (("json_schema", 65537), ("regex", 16385), ("ebnf", 65537)):
             error = self.cluster.failure(self.request(1, **{kind: "x" * bytes_}))
-            self.assertEqual(fields(error), {f"guided.{kind}"})
+            self.assertEqual(wrong_fields(error), {f"guided.{kind}"})
 
 
 class IdentityTest(unittest.TestCase):

@@ -9,8 +9,7 @@ import unittest
 
 import grpc
 import tiny_model
-from cluster import BIN, PATIENCE, Cluster, await_true, ids_request
-from google.rpc import error_details_pb2, status_pb2
+from cluster import BIN, PATIENCE, Cluster, await_true, error_info, ids_request
 from tandem.inference.v1.inference_pb2_grpc import InferenceServiceStub
 
 CONTEXT = 1 << 18
@@ -23,17 +22,6 @@ def endless(**fields):
     request = ids_request(range(200), LONG, **fields)
     request.stopping.ignore_eos = True
     return request
-
-
-def error_info(error):
-    """ErrorInfo of an RPC's error."""
-    for key, value in error.trailing_metadata():
-        if key == "grpc-status-details-bin":
-            for detail in status_pb2.Status.FromString(value).details:
-                info = error_details_pb2.ErrorInfo()
-                if detail.Unpack(info):
-                    return info
-    raise AssertionError(f"no ErrorInfo in {error}")
 
 
 class StreamsTest(unittest.TestCase):

@@ -3,7 +3,6 @@
 #include <gtest/gtest.h>
 
 #include "absl/strings/str_cat.h"
-#include "base/grpc_status.h"
 #include "tests/router/router_fixture.h"
 #include "tests/support/byte_tokenizer.h"
 
@@ -15,11 +14,6 @@ namespace wv1 = worker::v1;
 
 using ::testing::ElementsAreArray;
 using ::testing::HasSubstr;
-
-std::string ReasonOf(const grpc::Status& status) {
-  const auto info = DetailOf<google::rpc::ErrorInfo>(FromGrpcStatus(status));
-  return info ? info->reason() : "no ErrorInfo";
-}
 
 class FailoverTest : public ::testing::Test {
  protected:
@@ -52,6 +46,23 @@ class FailoverTest : public ::testing::Test {
     }));
     taken.submit = taken.by->NextSubmit();
     return taken;
+  }
+
+  // A request for log-probabilities that a prefill and a decode worker have.
+  struct Split {
+    std::unique_ptr<Call> call;
+    FakeWorker *prefill, *decode;
+    wv1::Submit at_decode;
+  };
+  Split BeginSplitWithLogprobs() {
+    FakeWorker* prefill = Add(wv1::ROLE_PREFILL);
+    FakeWorker* decode = Add(wv1::ROLE_DECODE);
+    Start();
+    iv1::GenerateRequest request = TextRequest("Hi", 9);
+    request.mutable_response()->set_logprobs(0);
+    auto call = router_->Generate(request);
+    prefill->NextSubmit();
+    return {std::move(call), prefill, decode, decode->NextSubmit()};
   }
 
   // Until the router has heard what this decode worker has said so far.
@@ -326,14 +337,7 @@ TEST_F(FailoverTest, OnlyAWorkerOfTheSameArithmeticGoesOn) {
 }
 
 TEST_F(FailoverTest, TokensWhoseLogprobsTheClientLacksAreComputedAgain) {
-  FakeWorker* prefill = Add(wv1::ROLE_PREFILL);
-  FakeWorker* decode = Add(wv1::ROLE_DECODE);
-  Start();
-  iv1::GenerateRequest request = TextRequest("Hi", 9);
-  request.mutable_response()->set_logprobs(0);
-  auto call = router_->Generate(request);
-  const wv1::Submit d = decode->NextSubmit();
-  prefill->NextSubmit();
+  const auto [call, prefill, decode, d] = BeginSplitWithLogprobs();
   decode->Send(d.handle(), {.first_index = 0, .ids = Bytes("x")});
   decode->Send(d.handle(), {.first_index = 1, .ids = Bytes("y"), .logprobs = {-2.0f}});
   AwaitHeard(decode);
@@ -350,14 +354,7 @@ TEST_F(FailoverTest, TokensWhoseLogprobsTheClientLacksAreComputedAgain) {
 }
 
 TEST_F(FailoverTest, ATokenThatTheNextWorkerComputesDifferentlyRaisesTheAlarm) {
-  FakeWorker* prefill = Add(wv1::ROLE_PREFILL);
-  FakeWorker* decode = Add(wv1::ROLE_DECODE);
-  Start();
-  iv1::GenerateRequest request = TextRequest("Hi", 9);
-  request.mutable_response()->set_logprobs(0);
-  auto call = router_->Generate(request);
-  const wv1::Submit d = decode->NextSubmit();
-  prefill->NextSubmit();
+  const auto [call, prefill, decode, d] = BeginSplitWithLogprobs();
   decode->Send(d.handle(), {.first_index = 0, .ids = Bytes("x")});
   AwaitHeard(decode);
   prefill->Stop();

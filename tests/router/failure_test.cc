@@ -19,11 +19,6 @@ namespace wv1 = worker::v1;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
 
-std::string ReasonOf(const grpc::Status& status) {
-  const auto info = DetailOf<google::rpc::ErrorInfo>(FromGrpcStatus(status));
-  return info ? info->reason() : "no ErrorInfo";
-}
-
 bool HasRetryInfo(const grpc::Status& status) {
   return DetailOf<google::rpc::RetryInfo>(FromGrpcStatus(status)).has_value();
 }

@@ -6,6 +6,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/time/clock.h"
 #include "base/config.h"
+#include "base/grpc_status.h"
 
 namespace tandem {
 
@@ -27,6 +28,11 @@ iv1::GenerateResponse Answer::Joined() const {
     }
   }
   return out;
+}
+
+std::string ReasonOf(const grpc::Status& status) {
+  const auto info = DetailOf<google::rpc::ErrorInfo>(FromGrpcStatus(status));
+  return info ? info->reason() : "no ErrorInfo";
 }
 
 Call::Call(iv1::InferenceService::Stub* stub, const iv1::GenerateRequest& request,

@@ -66,6 +66,9 @@ class RouterFixture {
   std::unique_ptr<inference::v1::InferenceService::Stub> stub_;
 };
 
+// The reason that an error's ErrorInfo gives.
+std::string ReasonOf(const grpc::Status& status);
+
 // A text request with greedy sampling and token ids in the answer.
 inference::v1::GenerateRequest TextRequest(const std::string& text, uint32_t max_tokens = 100);
 
