@@ -9,11 +9,11 @@
 #include <string>
 #include <vector>
 
-#include "absl/strings/match.h"
 #include "absl/strings/str_split.h"
 #include "absl/time/clock.h"
 #include "base/certificates.h"
 #include "base/tls_peer.h"
+#include "tests/support/captured_log.h"
 #include "tests/support/status_matchers.h"
 #include "tests/support/test_certificate.h"
 #include "tests/support/test_files.h"
@@ -97,7 +97,7 @@ TEST_F(TlsFilesTest, NewOnesAreUsedWhenTheyFitAndTheOldOnesUntilThen) {
   Use(second);
   EXPECT_TRUE(Await(*certificates, second.cert));
 
-  testing::internal::CaptureStderr();
+  const CapturedLog log;
   folder_.Write("key.pem", third.key);  // the certificate is still the second
   folder_.Write("ca.pem", third.cert);
   absl::SleepFor(absl::Milliseconds(50));  // not needed for the result: lets it be seen
@@ -106,7 +106,7 @@ TEST_F(TlsFilesTest, NewOnesAreUsedWhenTheyFitAndTheOldOnesUntilThen) {
   folder_.Write("cert.pem", third.cert);
   EXPECT_TRUE(Await(*certificates, third.cert));
   EXPECT_EQ(certificates->files()->ca, third.cert);
-  EXPECT_THAT(testing::internal::GetCapturedStderr(), HasSubstr("tls files are reloaded"));
+  EXPECT_THAT(log.Await("tls files are reloaded"), HasSubstr("tls files are reloaded"));
   EXPECT_EQ(certificates->identity_path(), path);
   EXPECT_EQ(Contents(path), third.key + "\n" + third.cert);
   EXPECT_EQ(Contents(certificates->ca_path()), third.cert);
@@ -116,22 +116,15 @@ TEST_F(TlsFilesTest, NewOnesThatStayWrongAreWarnedOfOnce) {
   constexpr absl::string_view kWarning = "is not the key of the certificate";
   ASSERT_OK_AND_ASSIGN(const auto certificates,
                        Certificates::Watch(settings_, absl::Milliseconds(1)));
-  testing::internal::CaptureStderr();
+  const CapturedLog log;
   folder_.Write("key.pem", MakeTestCertificate().key);
-  std::string log;
-  const absl::Time deadline = absl::Now() + absl::Seconds(20);
-  while (!absl::StrContains(log, kWarning) && absl::Now() < deadline) {
-    absl::SleepFor(absl::Milliseconds(10));
-    log += testing::internal::GetCapturedStderr();
-    testing::internal::CaptureStderr();
-  }
-  EXPECT_THAT(log, HasSubstr("server.tls.key_file: " + settings_.key_file));
+  EXPECT_THAT(log.Await(kWarning), HasSubstr("server.tls.key_file: " + settings_.key_file));
   absl::SleepFor(absl::Milliseconds(30));  // not needed for the result: some more looks
   const TestCertificate next = MakeTestCertificate();
   Use(next);
   EXPECT_TRUE(Await(*certificates, next.cert));
-  log += testing::internal::GetCapturedStderr();
-  EXPECT_EQ(std::vector<std::string>(absl::StrSplit(log, kWarning)).size(), 2u) << log;
+  const std::string all = log.Await("tls files are reloaded");
+  EXPECT_EQ(std::vector<std::string>(absl::StrSplit(all, kWarning)).size(), 2u) << all;
 }
 
 TEST(PeerName, IsAnyAlternativeNameAndNothingElse) {
