@@ -65,17 +65,13 @@ void EngineCore::OpenSession(SessionId session, std::shared_ptr<StepSink> sink) 
 
 void EngineCore::CloseSession(SessionId session) {
   sessions_.erase(session);
-  std::erase_if(waiting_, [&](const std::unique_ptr<Sequence>& sequence) {
-    if (sequence->session() != session) return false;
-    AbandonHandoff(*sequence, kSessionEnded);
-    return true;
-  });
-  for (const auto& sequence : held_) {
-    if (sequence->session() != session || sequence->ended()) continue;
-    AbandonHandoff(*sequence, kSessionEnded);
-    Retire(*sequence, SequenceEnd::kCancelled);
-  }
-  absl::erase_if(live_, [session](const auto& entry) { return entry.first.first == session; });
+  const auto end = [&](Sequence& sequence) {
+    if (sequence.session() != session || sequence.ended()) return;
+    AbandonHandoff(sequence, kSessionEnded);
+    Retire(sequence, SequenceEnd::kCancelled);
+  };
+  for (const auto& sequence : waiting_) end(*sequence);
+  for (const auto& sequence : held_) end(*sequence);
   Sweep();
 }
 
@@ -231,8 +227,10 @@ void EngineCore::Cancel(SessionId session, uint64_t handle) {
 
 void EngineCore::CancelOutput(SessionId session, uint64_t handle, uint32_t output) {
   for (Sequence* one : Find(session, handle)) {
-    const bool alone = one->request().outputs == 1 && one->request().role != Role::kPrefill;
+    if (one->request().role == Role::kPrefill) continue;  // has no more of it to compute
+    const bool alone = one->request().outputs == 1;
     if (alone && one->output_index() == output) EndCancelled(*one);
+    if (!alone) one->cancelled_outputs.insert(output);
   }
   Sweep();
 }

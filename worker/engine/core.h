@@ -78,7 +78,7 @@ class EngineCore {
   void Submit(SessionId session, EngineRequest request);
   // An unknown handle is one that has just ended: these are then ignored.
   void Cancel(SessionId session, uint64_t handle);
-  // Ends one output; the others go on. Nothing before it has a sequence of its own.
+  // Ends one output; the others go on. One that has no sequence yet ends when it gets it.
   void CancelOutput(SessionId session, uint64_t handle, uint32_t output);
   void SetPaused(SessionId session, uint64_t handle, bool paused);
   // What can't be done ends the request with an error: the other decode worker would wait for it.

@@ -67,7 +67,11 @@ void EngineCore::ForkAndTake(Sequence& first, absl::Span<const float> row) {
   if (!forks.ok()) return EndWithError(first, forks.status());
   for (Sequence* output : Adopt(first, *std::move(forks))) {
     if (output->ended()) continue;  // by an error of another
-    if (output->pending() == 0) TakeToken(*output, row);
+    if (output->cancelled_outputs.contains(output->output_index())) {
+      EndCancelled(*output);
+    } else if (output->pending() == 0) {
+      TakeToken(*output, row);
+    }
   }
 }
 
@@ -139,9 +143,10 @@ absl::Status EngineCore::TakeReceived(Sequence& sequence, const HandoffReceived&
     ReportToken(*output, token, std::nullopt, finish);
     if (finish) {
       Retire(*output, EndOf(*finish));
-    } else {
-      output->Enter(SequenceState::kDecoding);
+      continue;
     }
+    output->Enter(SequenceState::kDecoding);
+    if (output->cancelled_outputs.contains(i)) EndCancelled(*output);
   }
   return absl::OkStatus();
 }

@@ -12,10 +12,10 @@ bool EngineCore::Wanted(const Sequence& sequence) const {
   return !sequence.paused && session != sessions_.end() && !session->second.sink->congested();
 }
 
-// Whether it may be admitted, and keeps others behind it. One that was preempted would only take
-// blocks to lose them again while nobody wants its tokens.
+// Whether it may be admitted, and keeps others behind it. While nobody wants its tokens it would
+// only take blocks to lose them again; but a prefill worker waits for one whose KV it has.
 bool EngineCore::InLine(const Sequence& sequence) const {
-  return sequence.ready() && (!sequence.preempted || Wanted(sequence));
+  return sequence.ready() && (Wanted(sequence) || sequence.awaits_handoff());
 }
 
 // Of one place are outputs of one request, and who was displaced with the one that displaced it, in
@@ -102,9 +102,9 @@ void EngineCore::Preempt(const Plan& plan) {
   for (std::unique_ptr<Sequence>& sequence : preempted) {
     ReturnBlocks(*sequence);
     sequence->Preempt();
-    if (plan.displaced) {
+    if (plan.displaced && Wanted(*sequence)) {
       sequence->place = std::max(sequence->place, behind);
-      if (!sequence->paused) ++sequence->displaced;
+      ++sequence->displaced;
     }
     if (parts_.metrics != nullptr) parts_.metrics->OnPreempted();
     Enqueue(std::move(sequence));

@@ -142,7 +142,7 @@ ScheduleEntry EngineCore::EntryOf(const Sequence& sequence) const {
   entry.priority = sequence.request().priority;
   entry.arrival = sequence.id();
   entry.displaced = sequence.displaced;
-  entry.paused = sequence.paused;
+  entry.paused = !Wanted(sequence);
   if (sequence.state() == SequenceState::kWaiting) {
     const uint32_t own = BlocksAtAdmission(sequence);
     entry.blocks_needed = own + BlocksOfForks(sequence, own);

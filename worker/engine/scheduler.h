@@ -28,7 +28,7 @@ struct ScheduleEntry {
   uint64_t arrival = 0;      // a number that grows from one request to the next
   uint32_t displaced = 0;    // how often it has made way for a higher priority
   bool preemptible = false;  // of a held one: it can be computed again
-  bool paused = false;
+  bool paused = false;       // its tokens are not wanted now
   uint32_t blocks_back = 0;  // of a preemptible one: at least so many are free without it
 };
 

@@ -1,6 +1,7 @@
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <set>
 #include <vector>
 
 #include "absl/strings/string_view.h"
@@ -152,6 +153,7 @@ class Sequence {
   Place place;                                      // in the queue
   std::shared_ptr<Guide> guide;                     // of a guided request
   std::vector<std::shared_ptr<Guide>> fork_guides;  // of other outputs, where some are resumed
+  std::set<uint32_t> cancelled_outputs;             // which end as soon as they are made
   bool compiling = false;                           // its grammar: until then it is not admitted
   // Since when it could have been admitted. Of a decode this is infinite until its prefill has
   // started: blocks that it took earlier would stand idle, and two workers whose queues are in

@@ -94,6 +94,25 @@ TEST(EngineForkHandoff, WhereAllEndAtThePrefillNothingIsDecoded) {
   pair.ExpectAllFree();
 }
 
+// A stop string in its first token: the router hears that token from the prefill worker.
+TEST(EngineForkHandoff, AnOutputThatIsCancelledBeforeTheKvIsThereIsNotDecoded) {
+  Pair pair;
+  const EngineRequest request = Several(1, 3, 40, 8);
+  pair.Submit(request);
+  pair.decode.Turn();
+  pair.prefill.core->CancelOutput(CoreHarness::kSession, 1, 1);
+  pair.decode.core->CancelOutput(CoreHarness::kSession, 1, 1);
+  pair.RunDry();
+  const Heard& d = pair.decode.sink->heard[1];
+  EXPECT_EQ(d.output(1).finish->reason, FinishReason::kCancelled);
+  EXPECT_EQ(d.output(1).token_ids.size(), 1u);
+  for (const uint32_t i : {0u, 2u}) {
+    EXPECT_EQ(d.output(i).token_ids, ExpectedAnswer(request, i).token_ids);
+  }
+  EXPECT_EQ(pair.decode.model.rows, 2 * 7);
+  pair.ExpectAllFree();
+}
+
 TEST(EngineForkHandoff, CancelEndsBothSidesInAnyState) {
   EngineRequest request = Several(1, 3, 60, 8);
   request.stop_ids = {ExpectedAnswer(request, 1).token_ids[0]};

@@ -272,10 +272,6 @@ TEST(EngineFork, OneOutputCanBeCancelledAndTheOthersGoOn) {
   CleanCore h;
   const EngineRequest request = Several(1, 3, 40, 30);
   h.Submit(request);
-  for (int i = 0; i < 3; ++i) {  // before they are made they can only be cancelled together
-    if (i < 2) h.core->CancelOutput(CoreHarness::kSession, 1, 1);
-    h.Turn();
-  }
   while (h.sink->heard[1].output(1).token_ids.size() < 5) ASSERT_TRUE(h.Turn());
   h.core->CancelOutput(CoreHarness::kSession, 1, 1);
   h.core->CancelOutput(CoreHarness::kSession, 1, 1);
@@ -287,6 +283,23 @@ TEST(EngineFork, OneOutputCanBeCancelledAndTheOthersGoOn) {
   for (const uint32_t i : {0u, 2u}) {
     EXPECT_EQ(heard.output(i).token_ids, ExpectedAnswer(request, i).token_ids);
   }
+}
+
+TEST(EngineFork, AnOutputThatIsCancelledBeforeItIsMadeEndsThen) {
+  CleanCore h({}, {.max_sequences = 8, .max_batch_tokens = 32});
+  const EngineRequest request = Several(1, 3, 100, 30);  // a prompt of several steps
+  h.Submit(request);
+  h.core->CancelOutput(CoreHarness::kSession, 1, 1);
+  h.Turn();
+  h.core->CancelOutput(CoreHarness::kSession, 1, 0);
+  h.RunDry();
+  const Heard& heard = h.sink->heard[1];
+  for (const uint32_t i : {0u, 1u}) {
+    EXPECT_EQ(heard.output(i).finish->reason, FinishReason::kCancelled);
+    EXPECT_TRUE(heard.output(i).token_ids.empty());
+  }
+  EXPECT_EQ(heard.output(2).token_ids, ExpectedAnswer(request, 2).token_ids);
+  EXPECT_EQ(h.used(), 0u);
 }
 
 // 32 blocks: four outputs grow to 4 + 4 * 7 together, but another request has up to 14.

@@ -31,9 +31,11 @@ struct Counted {
   void Turns(int turns) {
     while (turns-- > 0) ASSERT_TRUE(h.Turn());
   }
-  testing::AssertionResult Has(absl::string_view metric, int value) const {
+  // Of a metric whose labels are those before `model`, and that.
+  testing::AssertionResult Has(absl::string_view metric, int value,
+                               absl::string_view labels = "") const {
     const std::string line =
-        absl::StrCat("tandem_worker_", metric, "{model=\"toy\"} ", value, "\n");
+        absl::StrCat("tandem_worker_", metric, "{", labels, "model=\"toy\"} ", value, "\n");
     if (registry.Text().find(line) != std::string::npos) return testing::AssertionSuccess();
     return testing::AssertionFailure() << "no " << line;
   }
@@ -208,6 +210,7 @@ TEST(EnginePreemption, APreemptedRequestCanBeCancelledAndItsSessionClosed) {
       EXPECT_EQ(c.h.sink->heard[2].finish->reason, FinishReason::kCancelled);
       c.ExpectAnswers({Detailed(1, 16, 100)});
     }
+    EXPECT_TRUE(c.Has("sequences_total", close ? 2 : 1, "finish_reason=\"cancelled\","));
     EXPECT_EQ(c.h.core->load().waiting, 0u);
     EXPECT_EQ(c.h.core->load().blocks_free, 8u);
   }
@@ -247,6 +250,26 @@ TEST(EnginePreemption, ARequestInLineTakesThePlaceOfAPausedOne) {
   c.h.core->SetPaused(CoreHarness::kSession, 1, false);
   c.h.RunDry();
   c.ExpectAnswers(requests);
+}
+
+// A router that reads nothing, but lives, must not keep the blocks of another's requests.
+TEST(EnginePreemption, ASessionThatReadsNothingMakesWayForOneThatGrowsAndKeepsItsPlace) {
+  Counted c(8);
+  const SessionId kOther{99};
+  const auto other = std::make_shared<RecordingSink>();
+  c.h.core->OpenSession(kOther, other);
+  const std::vector<EngineRequest> requests = {Detailed(1, 16, 100), Detailed(2, 16, 100)};
+  c.h.Submit(requests[0]);
+  c.h.core->Submit(kOther, requests[1]);
+  c.Turns(3);
+  c.h.sink->is_congested = true;
+  while (!other->heard[2].finish) ASSERT_TRUE(c.h.Turn());
+  EXPECT_EQ(c.h.sink->heard[1].token_ids.size(), 3u);
+  EXPECT_TRUE(c.Has("preemptions_total", 1));
+  EXPECT_EQ(other->heard[2].token_ids, ExpectedAnswer(requests[1]).token_ids);
+  c.h.sink->is_congested = false;
+  c.h.RunDry();
+  c.ExpectAnswers({requests[0]});
 }
 
 TEST(EnginePreemption, ADecodeIsComputedAgainWithoutItsPrefillWorker) {
