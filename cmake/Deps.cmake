@@ -9,6 +9,7 @@ find_package(nlohmann_json 3.11 REQUIRED)
 find_package(spdlog 1.10 REQUIRED)
 find_package(prometheus-cpp REQUIRED) # its package states no version
 find_package(Boost 1.74 REQUIRED) # headers only: Beast and Asio
+find_package(SQLite3 3.40 REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
 find_program(TANDEM_GRPC_CPP_PLUGIN grpc_cpp_plugin REQUIRED)
