@@ -1,0 +1,115 @@
+#include "router/store/limit_counter.h"
+
+#include <algorithm>
+
+#include "absl/time/civil_time.h"
+
+namespace tandem {
+namespace {
+
+constexpr absl::Duration kBucketWindow = absl::Minutes(1);
+// When somebody who holds a place will leave it is not known.
+constexpr absl::Duration kRetryForAPlace = absl::Seconds(1);
+
+// No debt makes anybody wait for longer: some counters hold so little that it would be for ages.
+constexpr absl::Duration kLongest = absl::Hours(24 * 365);
+
+}  // namespace
+
+absl::Time WindowStart(LimitWindow window, absl::Time now) {
+  const absl::TimeZone utc = absl::UTCTimeZone();
+  switch (window) {
+    case LimitWindow::kDay:
+      return absl::FromCivil(absl::ToCivilDay(now, utc), utc);
+    case LimitWindow::kMonth:
+      return absl::FromCivil(absl::ToCivilMonth(now, utc), utc);
+    case LimitWindow::kNone:
+    case LimitWindow::kMinute:
+      break;
+  }
+  return absl::UnixEpoch();
+}
+
+absl::Time WindowEnd(LimitWindow window, absl::Time start) {
+  const absl::TimeZone utc = absl::UTCTimeZone();
+  if (window == LimitWindow::kDay) return absl::FromCivil(absl::ToCivilDay(start, utc) + 1, utc);
+  return absl::FromCivil(absl::ToCivilMonth(start, utc) + 1, utc);
+}
+
+LimitCounter::LimitCounter(LimitWindow window, int64_t amount, absl::Time now)
+    : window_(window),
+      amount_(amount),
+      now_(now),
+      start_(WindowStart(window, now)),
+      refilled_at_(now) {}
+
+void LimitCounter::Advance(absl::Time now) {
+  now_ = std::max(now_, now);
+  if (window_ == LimitWindow::kMinute) Refill(now_);
+  const absl::Time start = WindowStart(window_, now_);
+  if (start <= start_) return;
+  start_ = start;
+  used_ = 0;
+}
+
+void LimitCounter::Resize(int64_t amount) {
+  const int64_t less = amount_ - amount;
+  if (window_ == LimitWindow::kMinute && less > 0) used_ -= std::min(used_, less);
+  amount_ = amount;
+}
+
+// Time that is less than a unit's stays for the next look.
+void LimitCounter::Refill(absl::Time now) {
+  if (used_ <= 0 || amount_ == 0) {
+    refilled_at_ = now;
+    return;
+  }
+  // Beyond the time that refills all of it, so that the product below fits.
+  const absl::Duration passed = std::min(now - refilled_at_, TimeToRefill(used_));
+  const auto units = static_cast<int64_t>(static_cast<__int128>(absl::ToInt64Nanoseconds(passed)) *
+                                          amount_ / absl::ToInt64Nanoseconds(kBucketWindow));
+  used_ -= std::min(units, used_);
+  refilled_at_ = used_ == 0 ? now : refilled_at_ + TimeToRefill(units);
+}
+
+// Rounded up to a nanosecond: a retry after it finds what it needs.
+//   requires: amount_ > 0
+absl::Duration LimitCounter::TimeToRefill(int64_t units) const {
+  const __int128 nanos =
+      (static_cast<__int128>(units) * absl::ToInt64Nanoseconds(kBucketWindow) + amount_ - 1) /
+      amount_;
+  if (nanos > absl::ToInt64Nanoseconds(kLongest)) return kLongest;
+  return absl::Nanoseconds(static_cast<int64_t>(nanos));
+}
+
+LimitState LimitCounter::Look(int64_t cost) const {
+  LimitState state;
+  const int64_t left = std::max<int64_t>(0, amount_ - used_);
+  state.fits = cost <= left && amount_ > 0;
+  state.remaining = left;
+  const bool never = cost > amount_ || amount_ == 0;
+  if (never) state.retry_after = absl::InfiniteDuration();
+  if (window_ == LimitWindow::kNone) {
+    if (!state.fits && !never) state.retry_after = kRetryForAPlace;
+    return state;
+  }
+  if (window_ == LimitWindow::kMinute) {
+    if (amount_ == 0) return state;
+    const absl::Duration waited = now_ - refilled_at_;
+    state.reset = std::max(absl::ZeroDuration(), TimeToRefill(used_) - waited);
+    if (!state.fits && !never) {
+      state.retry_after = TimeToRefill(used_ + cost - amount_) - waited;
+    }
+    return state;
+  }
+  state.reset = WindowEnd(window_, start_) - now_;
+  if (!state.fits && !never) state.retry_after = state.reset;
+  return state;
+}
+
+void LimitCounter::Correct(int64_t more, absl::Time window_start) {
+  if (window_start != start_) return;  // of a day or month that is over
+  used_ = std::max<int64_t>(0, used_ + more);
+}
+
+}  // namespace tandem

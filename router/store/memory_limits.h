@@ -1,0 +1,73 @@
+#pragma once
+#include <cstdint>
+#include <list>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "absl/time/time.h"
+#include "base/clock.h"
+#include "base/mutex.h"
+#include "router/store/limit_counter.h"
+#include "router/store/limit_store.h"
+
+namespace tandem {
+
+// A LimitStore of this process alone: exact, never slow, empty after a restart. `done` is called
+// before a call returns.
+//   threads any
+class MemoryLimits final : public LimitStore {
+ public:
+  struct Options {
+    absl::Duration lease = absl::Seconds(60);  // > 0
+  };
+  // The clock outlives it.
+  MemoryLimits(const Clock* clock, Options options) : clock_(clock), options_(options) {}
+
+  void Reserve(const std::string& charge_id, std::vector<LimitCharge> charges,
+               Admitted done) override ABSL_LOCKS_EXCLUDED(mu_);
+  void Extend(const std::string& charge_id, std::vector<int64_t> costs, Admitted done) override
+      ABSL_LOCKS_EXCLUDED(mu_);
+  void Renew(const std::string& charge_id, Done done) override ABSL_LOCKS_EXCLUDED(mu_);
+  void Settle(const std::string& charge_id, std::vector<int64_t> used, Done done) override
+      ABSL_LOCKS_EXCLUDED(mu_);
+
+  // Counters that are not idle, and charges that are not settled: how much it remembers.
+  size_t counters() ABSL_LOCKS_EXCLUDED(mu_);
+  size_t charges() ABSL_LOCKS_EXCLUDED(mu_);
+
+ private:
+  struct Item {
+    LimitCharge charge;
+    int64_t reserved = 0;
+    bool taken = false;       // not so a shadow that did not fit
+    absl::Time window_start;  // when it was taken
+  };
+  struct Held {
+    std::string id;
+    std::vector<Item> items;
+    absl::Time heard_of;
+  };
+
+  // Reads the clock and forgets what is due: what every call begins with.
+  void Begin() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  LimitCounter& At(const LimitCharge& charge) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  Admission Take(std::vector<Item>& items, absl::Span<const int64_t> costs)
+      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Hold(Held held, const Admission& admission) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool Extends(const Item& item) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Release(const Held& held, absl::Span<const int64_t> used) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Hear(std::list<Held>::iterator held) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void ForgetIdle() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+
+  const Clock* const clock_;
+  const Options options_;
+  Mutex mu_;
+  absl::Time now_ ABSL_GUARDED_BY(mu_);
+  absl::flat_hash_map<std::string, LimitCounter> counters_ ABSL_GUARDED_BY(mu_);
+  size_t counters_kept_ ABSL_GUARDED_BY(mu_) = 0;  // by the last ForgetIdle
+  std::list<Held> held_ ABSL_GUARDED_BY(mu_);      // in order of heard_of
+  absl::flat_hash_map<std::string, std::list<Held>::iterator> by_id_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace tandem
