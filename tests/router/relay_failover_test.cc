@@ -6,7 +6,7 @@
 
 #include "base/grpc_status.h"
 #include "router/api/relay.h"
-#include "tests/support/byte_tokenizer.h"
+#include "tests/support/byte_text.h"
 
 namespace tandem {
 namespace {
@@ -14,12 +14,6 @@ namespace {
 namespace wv1 = worker::v1;
 
 using ::testing::ElementsAre;
-
-std::shared_ptr<const TextModel> Text() {
-  static const auto* const text = new std::shared_ptr<const TextModel>(*LoadTextModel(
-      {{"tokenizer.json", std::make_shared<std::string>(ByteTokenizerJson())}}, kByteVocabulary));
-  return *text;
-}
 
 // A worker that says what the test has it say.
 class ScriptedChannel final : public WorkerChannel {
@@ -95,7 +89,7 @@ class RelayFailoverTest : public ::testing::Test {
     answer.max_tokens = 9;
     answer.want_logprobs = true;
     std::vector<Deltas> deltas;
-    deltas.push_back(*Deltas::Create(*Text(), {}));
+    deltas.push_back(*Deltas::Create(*ByteText(), {}));
     ASSERT_TRUE(relay_->Begin(std::move(answer), std::move(deltas),
                               [this, plan](const RelayAttempt& attempt) {
                                 return Make(attempt, plan.at(attempt.number - 1));
