@@ -8,22 +8,12 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/log.h"
-#include "tests/simulation/sim_client.h"
-#include "tests/support/byte_tokenizer.h"
+#include "tests/simulation/sim_cluster.h"
 
 namespace tandem {
 namespace {
 
-using ::testing::IsEmpty;
-
 constexpr uint64_t kSeeds = TANDEM_SIMULATION_SEEDS;
-constexpr uint64_t kMostEvents = 2'000'000;  // a run has some ten thousand
-
-std::shared_ptr<const TextModel> Text() {
-  static const auto* const text = new std::shared_ptr<const TextModel>(*LoadTextModel(
-      {{"tokenizer.json", std::make_shared<std::string>(ByteTokenizerJson())}}, kByteVocabulary));
-  return *text;
-}
 
 // What a run is asked to do.
 struct Storm {
@@ -37,10 +27,7 @@ struct Storm {
 class Simulation {
  public:
   Simulation(uint64_t seed, const Storm& storm)
-      : storm_(storm),
-        events_(seed),
-        handoffs_(&events_, 2 + events_.Below(20)),
-        metrics_(&registry_) {
+      : storm_(storm), cluster_(seed, 2 + seed % 20), events_(cluster_.events()) {
     AddWorkers();
     for (int i = 0; i < storm_.requests; ++i) {
       events_.After(Sometime(), [this, i] { AddClient(i); });
@@ -52,19 +39,15 @@ class Simulation {
 
   // Until every client has its end and every worker is at rest.
   void Run() {
-    while (events_.done() < kMostEvents && !AtRest()) ASSERT_TRUE(events_.RunNext());
-    EXPECT_LT(events_.done(), kMostEvents) << "it does not come to an end";
-    EXPECT_THAT(handoffs_.faults, IsEmpty());
-    EXPECT_EQ(metrics_.token_conflicts.Value(), 0);
-    for (const auto& worker : workers_) EXPECT_THAT(worker->faults(), IsEmpty());
-    for (const auto& client : clients_) {
+    cluster_.Run(storm_.requests);
+    for (const auto& client : clients()) {
       SCOPED_TRACE(client->options().request_id);
       Check(*client);
     }
   }
 
   uint64_t digest() const { return events_.digest(); }
-  const std::vector<std::shared_ptr<SimClient>>& clients() const { return clients_; }
+  const std::vector<std::shared_ptr<SimClient>>& clients() const { return cluster_.clients(); }
 
  private:
   absl::Duration Sometime() { return events_.Between(absl::ZeroDuration(), absl::Seconds(2)); }
@@ -76,17 +59,14 @@ class Simulation {
                                   WorkerRole::kUnified}[events_.Below(3)]);
     }
     if (events_.OneIn(5)) roles = {WorkerRole::kUnified};
-    for (uint64_t i = 0; i < roles.size(); ++i) {
-      SimWorker::Options options = {.number = i + 1,
-                                    .address = absl::StrCat("w", i),
-                                    .role = roles[i],
+    for (const WorkerRole role : roles) {
+      SimWorker::Options options = {.role = role,
                                     .blocks = static_cast<uint32_t>(60 + events_.Below(60))};
       options.engine.max_sequences = static_cast<uint32_t>(4 + events_.Below(12));
       options.engine.max_batch_tokens = 64;
       options.engine.lookahead_tokens = static_cast<uint32_t>(1 + events_.Below(40));
       options.engine.queue_timeout = absl::Hours(1);
-      workers_.push_back(std::make_unique<SimWorker>(&events_, &handoffs_, options));
-      workers_.back()->Start();
+      cluster_.AddWorker(std::move(options));
     }
   }
 
@@ -120,13 +100,11 @@ class Simulation {
     options.failover = storm_.failover;
     if (events_.OneIn(6)) options.read_pause = absl::Milliseconds(150);
     if (storm_.clients_leave && events_.OneIn(8)) options.cancel_after = Sometime();
-    clients_.push_back(std::make_shared<SimClient>(&events_, &workers_, Text().get(), &metrics_,
-                                                   std::move(options)));
-    clients_.back()->Start();
+    cluster_.AddClient(std::move(options));
   }
 
   void Harm() {
-    SimWorker& worker = *workers_[events_.Below(workers_.size())];
+    SimWorker& worker = *cluster_.workers()[events_.Below(cluster_.workers().size())];
     switch (events_.Below(6)) {
       case 0:
         return worker.Reset();
@@ -139,19 +117,7 @@ class Simulation {
     }
   }
 
-  bool AtRest() {
-    if (clients_.size() < static_cast<size_t>(storm_.requests)) return false;
-    for (const auto& client : clients_) {
-      if (!client->ended()) return false;
-    }
-    for (const auto& worker : workers_) {
-      if (!worker->idle()) return false;
-    }
-    return handoffs_.open() == 0;
-  }
-
   void Check(const SimClient& client) {
-    EXPECT_THAT(client.faults, IsEmpty());
     const EngineRequest request = client.request();
     const bool whole = client.status().ok();
     if (!whole && !client.cancelled() && storm_.failover.max_attempts > 4) {
@@ -177,12 +143,8 @@ class Simulation {
   }
 
   const Storm storm_;
-  Events events_;
-  SimHandoffs handoffs_;
-  MetricRegistry registry_;
-  const RouterMetrics metrics_;
-  std::vector<std::unique_ptr<SimWorker>> workers_;
-  std::vector<std::shared_ptr<SimClient>> clients_;
+  SimCluster cluster_;
+  Events& events_;  // the cluster's
 };
 
 class ClusterSimulation : public ::testing::Test {

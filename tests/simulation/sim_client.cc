@@ -49,7 +49,7 @@ void SimClient::Start() {
   plan.send_token_ids = true;
   std::vector<Deltas> deltas;
   for (size_t i = 0; i < outputs_.size(); ++i) {
-    absl::StatusOr<Deltas> one = Deltas::Create(*text_, {.no_text = true});
+    absl::StatusOr<Deltas> one = Deltas::Create(*text_, options_.deltas);
     TANDEM_CHECK(one.ok(), "the byte tokenizer makes no deltas");
     deltas.push_back(*std::move(one));
   }
@@ -58,6 +58,7 @@ void SimClient::Start() {
       std::move(plan), std::move(deltas),
       [self = shared_from_this()](const RelayAttempt& attempt) { return self->Dispatch(attempt); });
   relay_->Dispatch();
+  TellTokens();
   events_->After(kTick, [self = shared_from_this()] { self->Tick(); });
   if (!options_.cancel_after) return;
   events_->After(*options_.cancel_after, [self = shared_from_this()] {
@@ -77,10 +78,12 @@ absl::Status SimClient::Dispatch(const RelayAttempt& attempt) {
   call.max_tokens = options_.submit.stopping().max_tokens();
   call.outputs = static_cast<uint32_t>(outputs_.size());
   attempts_ = attempt.number;
+  serving_.clear();
   return DispatchAttempt(
       attempt, {std::move(call), [this] { return options_.submit; }}, views,
       [this](size_t worker) {  // the workers outlive every event
-        return std::shared_ptr<WorkerChannel>((*workers_)[worker].get(), [](WorkerChannel*) {});
+        serving_.push_back((*workers_)[worker].get());
+        return std::shared_ptr<WorkerChannel>(serving_.back(), [](WorkerChannel*) {});
       },
       relay_.get());
 }
@@ -101,7 +104,10 @@ void SimClient::Read() {
   const std::optional<Relay::Chunk> chunk = relay_->Take(/*whole=*/false);
   if (!chunk) return;
   if (status_) faults.emplace_back("something came behind the end");
-  if (chunk->has_message) Take(chunk->message);
+  if (chunk->has_message) {
+    Take(chunk->message);
+    TellTokens();
+  }
   if (chunk->end) {
     status_ = *chunk->end;
     relay_->SetReader(nullptr);
@@ -110,12 +116,23 @@ void SimClient::Read() {
   }
 }
 
+void SimClient::TellTokens() {
+  if (!options_.on_tokens) return;
+  size_t tokens = 0;
+  for (const Output& output : outputs_) tokens += output.token_ids.size();
+  options_.on_tokens(*this, tokens);
+}
+
 void SimClient::Take(const iv1::GenerateResponse& message) {
+  for (const iv1::PositionLogprobs& one : message.start().prompt_logprobs()) {
+    prompt_logprobs_.push_back(one);
+  }
   for (const iv1::OutputDelta& delta : message.outputs()) {
     Output& output = outputs_[delta.index()];
     if (output.finish) faults.emplace_back("an output went on behind its finish");
     output.token_ids.insert(output.token_ids.end(), delta.token_ids().begin(),
                             delta.token_ids().end());
+    output.text += delta.text();
     output.logprobs.insert(output.logprobs.end(), delta.logprobs().begin(), delta.logprobs().end());
     if (delta.has_finish()) output.finish = delta.finish();
   }

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -23,9 +24,13 @@ class SimClient final : public RelayReader, public std::enable_shared_from_this<
     // Between two reads; a slow client makes its request pause.
     absl::Duration read_pause = absl::Milliseconds(1);
     std::optional<absl::Duration> cancel_after;
+    Deltas::Options deltas = {.no_text = true};
+    // Called at the start, and whenever tokens have come: how many it has of all outputs.
+    std::function<void(const SimClient& client, size_t tokens)> on_tokens;
   };
   struct Output {
     std::vector<int32_t> token_ids;
+    std::string text;
     std::vector<inference::v1::PositionLogprobs> logprobs;
     std::optional<inference::v1::OutputFinish> finish;
   };
@@ -40,7 +45,12 @@ class SimClient final : public RelayReader, public std::enable_shared_from_this<
   const absl::Status& status() const { return *status_; }
   bool cancelled() const { return cancelled_; }
   const std::vector<Output>& outputs() const { return outputs_; }
+  const std::vector<inference::v1::PositionLogprobs>& prompt_logprobs() const {
+    return prompt_logprobs_;
+  }
   uint32_t attempts() const { return attempts_; }
+  // Workers of its last attempt: the one that decodes, then the prefill worker if that is another.
+  const std::vector<SimWorker*>& serving() const { return serving_; }
   const Options& options() const { return options_; }
   // The request as an engine takes it, for the answer that it should get.
   EngineRequest request() const;
@@ -53,6 +63,7 @@ class SimClient final : public RelayReader, public std::enable_shared_from_this<
   void Read();
   void Take(const inference::v1::GenerateResponse& message);
   void Tick();
+  void TellTokens();
   absl::Status Dispatch(const RelayAttempt& attempt);
 
   Events* const events_;
@@ -61,8 +72,10 @@ class SimClient final : public RelayReader, public std::enable_shared_from_this<
   const Options options_;
   const std::shared_ptr<Relay> relay_;
   std::vector<Output> outputs_;
+  std::vector<inference::v1::PositionLogprobs> prompt_logprobs_;
   std::optional<absl::Status> status_;
   uint32_t attempts_ = 0;
+  std::vector<SimWorker*> serving_;
   bool reading_ = false;  // a read is on its way
   bool cancelled_ = false;
 };

@@ -222,6 +222,12 @@ void SimHandoffs::Died(LifeId life) {
   }
 }
 
+void SimHandoffs::Break() {
+  const absl::Status why = absl::UnavailableError("the link broke");
+  for (const auto& [name, sending] : sends_) EndSend(name, why);
+  for (const auto& [name, receiving] : receives_) EndReceive(name, why);
+}
+
 size_t SimHandoffs::open() const { return sends_.size() + receives_.size(); }
 
 }  // namespace tandem

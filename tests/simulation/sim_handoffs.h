@@ -30,8 +30,8 @@ class SimHandoffs {
                                               BlockMemory* memory);
   // The process is gone: nobody calls its ends any more, its peers hear of it a moment later.
   void Died(LifeId life);
-  // From now on none fails by itself.
-  void Heal() { fails_ = 0; }
+  // All links break: whatever is under way ends on both sides.
+  void Break();
 
   // Sides whose `done` was not called.
   size_t open() const;

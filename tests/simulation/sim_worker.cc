@@ -78,7 +78,8 @@ SimWorker::Process::Process(Events* events, SimHandoffs* handoffs, const Options
                            .pool = pool.get(),
                            .sender = sender.get(),
                            .receiver = receiver.get(),
-                           .clock = events->clock()},
+                           .clock = events->clock(),
+                           .guides = options.guides},
                           [posted = posted](EngineMessage message) {
                             TANDEM_CHECK(posted->TryPush(std::move(message)), "too many messages");
                           });

@@ -29,6 +29,7 @@ class SimWorker final : public WorkerChannel {
     WorkerRole role = WorkerRole::kUnified;
     uint32_t blocks = 96;
     EngineOptions engine;
+    GuidePool* guides = nullptr;  // without threads; null: guided requests are refused
   };
   SimWorker(Events* events, SimHandoffs* handoffs, Options options);
 
