@@ -24,8 +24,9 @@ struct AuditEntry {
 struct AdminCall {
   std::string principal;
   std::string request_id;
-  Sha256 request_digest{};  // of the request's bytes: an id that comes back with another is refused
-  std::string response;     // bytes, at most 1 MiB; a new key's secret must not be in them
+  // Of the request's bytes: an id that comes back with another is refused.
+  Sha256Digest request_digest{};
+  std::string response;  // bytes, at most 1 MiB; a new key's secret must not be in them
   absl::Time when;
 };
 

@@ -29,7 +29,7 @@ struct LimitState {
                                // infinite where it never will
 };
 
-struct Admission {
+struct LimitVerdict {
   bool admitted = false;
   std::vector<LimitState> states;  // as the charges are ordered
 };
@@ -48,7 +48,7 @@ struct Admission {
 //   threads any. `done` is called once, maybe before the call returns, with no lock held
 class LimitStore {
  public:
-  using Admitted = std::function<void(absl::StatusOr<Admission>)>;
+  using Admitted = std::function<void(absl::StatusOr<LimitVerdict>)>;
   using Done = std::function<void(absl::Status)>;
 
   virtual ~LimitStore() = default;

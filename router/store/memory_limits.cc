@@ -27,21 +27,21 @@ LimitCounter& MemoryLimits::At(const LimitCharge& charge) {
 }
 
 // All are looked at before any is charged.
-Admission MemoryLimits::Take(std::vector<Item>& items, absl::Span<const int64_t> costs) {
-  Admission admission;
-  admission.admitted = true;
+LimitVerdict MemoryLimits::Take(std::vector<Item>& items, absl::Span<const int64_t> costs) {
+  LimitVerdict verdict;
+  verdict.admitted = true;
   for (size_t i = 0; i < items.size(); ++i) {
-    admission.states.push_back(At(items[i].charge).Look(costs[i]));
-    admission.admitted &= admission.states[i].fits || items[i].charge.shadow;
+    verdict.states.push_back(At(items[i].charge).Look(costs[i]));
+    verdict.admitted &= verdict.states[i].fits || items[i].charge.shadow;
   }
-  if (!admission.admitted) return admission;
+  if (!verdict.admitted) return verdict;
   for (size_t i = 0; i < items.size(); ++i) {
-    if (!admission.states[i].fits) continue;
+    if (!verdict.states[i].fits) continue;
     At(items[i].charge).Take(costs[i]);
     items[i].reserved += costs[i];
-    admission.states[i].remaining -= costs[i];
+    verdict.states[i].remaining -= costs[i];
   }
-  return admission;
+  return verdict;
 }
 
 void MemoryLimits::Reserve(const std::string& charge_id, std::vector<LimitCharge> charges,
@@ -52,26 +52,26 @@ void MemoryLimits::Reserve(const std::string& charge_id, std::vector<LimitCharge
     costs.push_back(charge.cost);
     held.items.push_back({std::move(charge)});
   }
-  Admission admission;
+  LimitVerdict verdict;
   {
     MutexLock lock(&mu_);
     Begin();
     if (const auto known = by_id_.find(charge_id); known != by_id_.end()) {
       Hear(known->second);
-      admission = Take(known->second->items, std::vector<int64_t>(costs.size()));
-      admission.admitted = true;
+      verdict = Take(known->second->items, std::vector<int64_t>(costs.size()));
+      verdict.admitted = true;
     } else {
-      admission = Take(held.items, costs);
-      if (admission.admitted) Hold(std::move(held), admission);
+      verdict = Take(held.items, costs);
+      if (verdict.admitted) Hold(std::move(held), verdict);
     }
   }
-  done(std::move(admission));
+  done(std::move(verdict));
 }
 
-void MemoryLimits::Hold(Held held, const Admission& admission) {
+void MemoryLimits::Hold(Held held, const LimitVerdict& verdict) {
   for (size_t i = 0; i < held.items.size(); ++i) {
     Item& item = held.items[i];
-    item.taken = admission.states[i].fits;
+    item.taken = verdict.states[i].fits;
     item.window_start = At(item.charge).window_start();
   }
   held.heard_of = now_;
@@ -86,7 +86,7 @@ bool MemoryLimits::Extends(const Item& item) {
 }
 
 void MemoryLimits::Extend(const std::string& charge_id, std::vector<int64_t> costs, Admitted done) {
-  absl::StatusOr<Admission> admission = NotHere(charge_id);
+  absl::StatusOr<LimitVerdict> verdict = NotHere(charge_id);
   {
     MutexLock lock(&mu_);
     Begin();
@@ -97,10 +97,10 @@ void MemoryLimits::Extend(const std::string& charge_id, std::vector<int64_t> cos
       for (size_t i = 0; i < items.size(); ++i) {
         if (!Extends(items[i])) costs[i] = 0;
       }
-      admission = Take(items, costs);
+      verdict = Take(items, costs);
     }
   }
-  done(std::move(admission));
+  done(std::move(verdict));
 }
 
 void MemoryLimits::Renew(const std::string& charge_id, Done done) {

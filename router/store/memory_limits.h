@@ -52,9 +52,9 @@ class MemoryLimits final : public LimitStore {
   // Reads the clock and forgets what is due: what every call begins with.
   void Begin() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   LimitCounter& At(const LimitCharge& charge) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  Admission Take(std::vector<Item>& items, absl::Span<const int64_t> costs)
+  LimitVerdict Take(std::vector<Item>& items, absl::Span<const int64_t> costs)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  void Hold(Held held, const Admission& admission) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Hold(Held held, const LimitVerdict& verdict) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool Extends(const Item& item) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Release(const Held& held, absl::Span<const int64_t> used) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Hear(std::list<Held>::iterator held) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

@@ -32,7 +32,7 @@ void ReadSecret(RowReader& row, std::vector<KeySecret>& secrets) {
   const std::optional<absl::Time> created = row.MaybeTime();
   const std::optional<absl::Time> expires = row.MaybeTime();
   // A digest of another size opens nothing.
-  if (!digest || digest->size() != Sha256().size()) return;
+  if (!digest || digest->size() != Sha256Digest().size()) return;
   KeySecret& secret = secrets.emplace_back();
   std::copy(digest->begin(), digest->end(), secret.sha256.begin());
   secret.created = created.value_or(absl::UnixEpoch());

@@ -1,18 +1,16 @@
 #pragma once
-#include <array>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/time/time.h"
+#include "base/block_hash.h"
 
 // Who uses the cluster: organisation > product > key. Ids are chosen by whoever creates the record
 // (letters, digits, '-', '_', '.', at most 64 of them), since the answer to a caller has to be
 // known before the transaction that makes it true.
 namespace tandem {
-
-using Sha256 = std::array<uint8_t, 32>;
 
 struct Organisation {
   std::string id;
@@ -39,7 +37,7 @@ enum class KeyKind {
 
 // One live secret of a key. The secret itself is never stored.
 struct KeySecret {
-  Sha256 sha256{};
+  Sha256Digest sha256{};
   absl::Time created;
   std::optional<absl::Time> expires;  // none: with the key
 };

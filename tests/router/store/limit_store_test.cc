@@ -35,18 +35,18 @@ LimitCharge AtOnce(const std::string& counter, int64_t amount) {
 
 class LimitStoreTest : public testing::Test {
  protected:
-  Admission Reserve(const std::string& id, std::vector<LimitCharge> charges) {
-    absl::StatusOr<Admission> got;
-    store_.Reserve(id, std::move(charges), [&](auto admission) { got = std::move(admission); });
+  LimitVerdict Reserve(const std::string& id, std::vector<LimitCharge> charges) {
+    absl::StatusOr<LimitVerdict> got;
+    store_.Reserve(id, std::move(charges), [&](auto verdict) { got = std::move(verdict); });
     EXPECT_THAT(got, IsOk());
-    return got.value_or(Admission());
+    return got.value_or(LimitVerdict());
   }
   bool Admitted(const std::string& id, std::vector<LimitCharge> charges) {
     return Reserve(id, std::move(charges)).admitted;
   }
-  absl::StatusOr<Admission> Extend(const std::string& id, std::vector<int64_t> costs) {
-    absl::StatusOr<Admission> got;
-    store_.Extend(id, std::move(costs), [&](auto admission) { got = std::move(admission); });
+  absl::StatusOr<LimitVerdict> Extend(const std::string& id, std::vector<int64_t> costs) {
+    absl::StatusOr<LimitVerdict> got;
+    store_.Extend(id, std::move(costs), [&](auto verdict) { got = std::move(verdict); });
     return got;
   }
   absl::Status Renew(const std::string& id) {
@@ -82,7 +82,7 @@ class LimitStoreTest : public testing::Test {
 TEST_F(LimitStoreTest, ABucketHoldsItsAmountAndRefillsEvenly) {
   EXPECT_TRUE(Admitted("a", {PerMinute("k", 60, 59)}));
   EXPECT_TRUE(Admitted("b", {PerMinute("k", 60, 1)}));
-  const Admission refused = Reserve("c", {PerMinute("k", 60, 3)});
+  const LimitVerdict refused = Reserve("c", {PerMinute("k", 60, 3)});
   EXPECT_FALSE(refused.admitted);
   EXPECT_EQ(refused.states[0].remaining, 0);
   EXPECT_EQ(refused.states[0].retry_after, absl::Seconds(3));
@@ -97,8 +97,9 @@ TEST_F(LimitStoreTest, ABucketHoldsItsAmountAndRefillsEvenly) {
 
 TEST_F(LimitStoreTest, AllAreChargedOrNone) {
   EXPECT_TRUE(Admitted("a", {PerMinute("tokens", 100, 100)}));
-  const Admission refused = Reserve("b", {PerMinute("requests", 10, 1), AtOnce("calls", 4),
-                                          PerMinute("tokens", 100, 1), PerMonth("money", 50, 60)});
+  const LimitVerdict refused =
+      Reserve("b", {PerMinute("requests", 10, 1), AtOnce("calls", 4), PerMinute("tokens", 100, 1),
+                    PerMonth("money", 50, 60)});
   EXPECT_FALSE(refused.admitted);
   EXPECT_TRUE(refused.states[0].fits && refused.states[1].fits);
   EXPECT_FALSE(refused.states[2].fits || refused.states[3].fits) << "each that fails is named";
@@ -115,7 +116,7 @@ TEST_F(LimitStoreTest, WhatWasNotUsedComesBackAndWhatWasUsedBeyondIsADebt) {
   EXPECT_EQ(Left(PerMonth("m", 60, 0)), 50);
   EXPECT_TRUE(Admitted("b", {PerMinute("k", 60, 50), PerMonth("m", 60, 50)}));
   Settle("b", {70, 70});
-  const Admission refused = Reserve("c", {PerMinute("k", 60, 1), PerMonth("m", 100, 1)});
+  const LimitVerdict refused = Reserve("c", {PerMinute("k", 60, 1), PerMonth("m", 100, 1)});
   EXPECT_FALSE(refused.admitted);
   EXPECT_EQ(refused.states[0].retry_after, absl::Seconds(21)) << "20 that it owes, and its own";
   EXPECT_EQ(refused.states[1].remaining, 20) << "the amount was raised";
@@ -123,7 +124,7 @@ TEST_F(LimitStoreTest, WhatWasNotUsedComesBackAndWhatWasUsedBeyondIsADebt) {
 
 TEST_F(LimitStoreTest, NothingTakesEffectTwice) {
   EXPECT_TRUE(Admitted("a", {PerMinute("k", 60, 50), AtOnce("calls", 1)}));
-  const Admission again = Reserve("a", {PerMinute("k", 60, 50), AtOnce("calls", 1)});
+  const LimitVerdict again = Reserve("a", {PerMinute("k", 60, 50), AtOnce("calls", 1)});
   EXPECT_TRUE(again.admitted);
   EXPECT_EQ(again.states[0].remaining, 10);
   Settle("a", {20, 1});
@@ -136,7 +137,7 @@ TEST_F(LimitStoreTest, NothingTakesEffectTwice) {
 TEST_F(LimitStoreTest, PlacesAreHeldUntilTheCallIsOver) {
   EXPECT_TRUE(Admitted("a", {AtOnce("calls", 2)}));
   EXPECT_TRUE(Admitted("b", {AtOnce("calls", 2)}));
-  const Admission refused = Reserve("c", {AtOnce("calls", 2)});
+  const LimitVerdict refused = Reserve("c", {AtOnce("calls", 2)});
   EXPECT_FALSE(refused.admitted);
   EXPECT_GT(refused.states[0].retry_after, absl::ZeroDuration());
   EXPECT_LT(refused.states[0].retry_after, absl::InfiniteDuration());
@@ -165,11 +166,11 @@ TEST_F(LimitStoreTest, ARunningCallMayAskForMoreAndKeepsWhatItHasIfThereIsNone) 
   const std::vector<LimitCharge> charges = {PerMinute("k", 60, 20), AtOnce("calls", 1),
                                             PerMonth("m", 50, 20)};
   EXPECT_TRUE(Admitted("a", charges));
-  ASSERT_OK_AND_ASSIGN(const Admission more, Extend("a", {20, 1, 20}));
+  ASSERT_OK_AND_ASSIGN(const LimitVerdict more, Extend("a", {20, 1, 20}));
   EXPECT_TRUE(more.admitted);
   EXPECT_EQ(more.states[0].remaining, 20);
   EXPECT_EQ(more.states[1].remaining, 0) << "one call, however often it asks";
-  ASSERT_OK_AND_ASSIGN(const Admission none, Extend("a", {20, 1, 20}));
+  ASSERT_OK_AND_ASSIGN(const LimitVerdict none, Extend("a", {20, 1, 20}));
   EXPECT_FALSE(none.admitted) << "the month holds 10 more";
   EXPECT_EQ(Left(PerMinute("k", 60, 0)), 20);
   Settle("a", {35, 1, 35});
@@ -182,7 +183,7 @@ TEST_F(LimitStoreTest, AShadowRefusesNobodyAndTakesOnlyWhatFits) {
   LimitCharge shadow = PerMinute("s", 10, 8);
   shadow.shadow = true;
   EXPECT_TRUE(Admitted("a", {shadow}));
-  const Admission over = Reserve("b", {shadow, PerMinute("k", 60, 10)});
+  const LimitVerdict over = Reserve("b", {shadow, PerMinute("k", 60, 10)});
   EXPECT_TRUE(over.admitted);
   EXPECT_FALSE(over.states[0].fits);
   Settle("b", {9, 10});
@@ -194,7 +195,7 @@ TEST_F(LimitStoreTest, AShadowRefusesNobodyAndTakesOnlyWhatFits) {
 TEST_F(LimitStoreTest, AnAmountOfZeroRefusesEverything) {
   for (const LimitWindow window :
        {LimitWindow::kNone, LimitWindow::kMinute, LimitWindow::kDay, LimitWindow::kMonth}) {
-    const Admission refused =
+    const LimitVerdict refused =
         Reserve("a", {{absl::StrCat(static_cast<int>(window)), window, 0, 0}});
     EXPECT_FALSE(refused.admitted);
     EXPECT_EQ(refused.states[0].retry_after, absl::InfiniteDuration());
@@ -205,7 +206,7 @@ TEST_F(LimitStoreTest, MonthsAndDaysAreThoseOfTheCalendarInUtc) {
   GoTo("2028-02-29T23:59:59.999Z");
   const LimitCharge day = {"d", LimitWindow::kDay, 10, 10, false};
   EXPECT_TRUE(Admitted("a", {day, PerMonth("m", 10, 10)}));
-  const Admission refused = Reserve("b", {day, PerMonth("m", 10, 10)});
+  const LimitVerdict refused = Reserve("b", {day, PerMonth("m", 10, 10)});
   EXPECT_FALSE(refused.admitted);
   EXPECT_EQ(refused.states[0].retry_after, absl::Milliseconds(1));
   EXPECT_EQ(refused.states[1].reset, absl::Milliseconds(1));
@@ -214,7 +215,7 @@ TEST_F(LimitStoreTest, MonthsAndDaysAreThoseOfTheCalendarInUtc) {
   EXPECT_EQ(Left(PerMonth("m", 10, 0)), 6);
   Settle("a", {1, 1});
   EXPECT_EQ(Left(PerMonth("m", 10, 0)), 6) << "what comes back is February's";
-  ASSERT_OK_AND_ASSIGN(const Admission more, Extend("b", {0, 5}));
+  ASSERT_OK_AND_ASSIGN(const LimitVerdict more, Extend("b", {0, 5}));
   EXPECT_TRUE(more.admitted);
   GoTo("2028-03-26T01:30:00Z");  // clocks go forward in Europe
   EXPECT_EQ(Reserve("c", {{day.counter, day.window, 10, 11, false}}).states[0].reset,
@@ -283,7 +284,7 @@ TEST_F(LimitStoreTest, NoWalkGetsMoreThanItsBucketAndItsRefill) {
       clock_.Advance(absl::Milliseconds(random() % 2000));
       const std::string id = absl::StrCat(counter, "/", i);
       const int64_t cost = random() % (amount + 1);
-      const Admission asked = Reserve(id, {PerMinute(counter, amount, cost)});
+      const LimitVerdict asked = Reserve(id, {PerMinute(counter, amount, cost)});
       if (asked.admitted) {
         given.emplace_back(clock_.Now(), cost);
         running.emplace_back(id, cost);
@@ -319,7 +320,7 @@ TEST_F(LimitStoreTest, CallsAtOnceNeverPassALimitTogether) {
       threads.emplace_back([&, t] {
         for (int i = 0; i < kCalls; ++i) {
           store_.Reserve(absl::StrCat(limit.counter, t, "/", i), {limit},
-                         [&](auto admission) { admitted += admission->admitted; });
+                         [&](auto verdict) { admitted += verdict->admitted; });
         }
       });
     }
