@@ -12,6 +12,7 @@ find_package(Boost 1.74 REQUIRED) # headers only: Beast and Asio
 find_package(SQLite3 3.40 REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
+pkg_check_modules(pqxx REQUIRED IMPORTED_TARGET libpqxx>=6.4 libpq>=12)
 find_program(TANDEM_GRPC_CPP_PLUGIN grpc_cpp_plugin REQUIRED)
 if(TANDEM_TESTS)
   find_package(Python3 3.9 REQUIRED COMPONENTS Interpreter)
