@@ -54,7 +54,7 @@ absl::StatusOr<Page<AuditEntry>> SqlStore::ListAudit(const PageRequest& request)
   RETURN_IF_ERROR(ValidatePage(request));
   ASSIGN_OR_RETURN(std::vector<SqlValue> values,
                    DecodeCursor("audit", request.cursor, {SqlValue(int64_t{0})}));
-  values.push_back(int64_t{request.size} + 1);
+  values.emplace_back(int64_t{request.size} + 1);
   SqlResult result;
   RETURN_IF_ERROR(database_->Transact(SqlAccess::kRead, [&](SqlSession& session) -> absl::Status {
     ASSIGN_OR_RETURN(result, session.Run(kSelectAudit, values));

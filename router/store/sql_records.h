@@ -63,7 +63,7 @@ absl::StatusOr<Page<T>> ListRecords(SqlDatabase& database, absl::string_view par
   RETURN_IF_ERROR(ValidateText(RecordTable<T>::kParent, parent, kPageSizeMax));
   ASSIGN_OR_RETURN(std::vector<SqlValue> values,
                    DecodeCursor(RecordTable<T>::kName, request.cursor, {SqlText("")}));
-  values.push_back(int64_t{request.size} + 1);
+  values.emplace_back(int64_t{request.size} + 1);
   std::string narrowed;
   if (!parent.empty()) {
     narrowed = absl::StrCat(" AND ", RecordTable<T>::kParent, " = $3");

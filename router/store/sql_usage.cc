@@ -24,7 +24,7 @@ class Query {
     absl::StrAppend(&sql_, " AND ", comparison, " $", values_.size());
   }
   absl::StatusOr<SqlResult> Run(SqlDatabase& database, absl::string_view order, int64_t limit) {
-    values_.push_back(limit);
+    values_.emplace_back(limit);
     absl::StrAppend(&sql_, " ORDER BY ", order, " LIMIT $", values_.size());
     SqlResult result;
     RETURN_IF_ERROR(database.Transact(SqlAccess::kRead, [&](SqlSession& session) -> absl::Status {
