@@ -100,6 +100,7 @@ absl::Status Worker::StartEngine() {
   handoff.name = config_.server().listen();
   handoff.transfer_listen = config_.kv().transfer_listen();
   handoff.advertise_host = config_.kv().advertise_host();
+  handoff.connections = config_.kv().connections();
   handoff.shm = config_.kv().shm();
   handoff.shm_directory = config_.kv().shm_directory();
   handoff.tls = tls_;

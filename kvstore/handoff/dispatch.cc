@@ -17,21 +17,27 @@ void Dispatch::MarkReady(uint32_t layer, uint32_t upto, uint32_t block_tokens) {
 
 std::optional<FramePlace> Dispatch::NextFrame(uint32_t max_blocks) const {
   for (uint32_t layer = 0; layer < ready.size(); ++layer) {
-    if (ready[layer] <= pushed[layer]) continue;
-    return FramePlace{layer, pushed[layer], std::min(ready[layer] - pushed[layer], max_blocks)};
+    if (ready[layer] <= taken[layer]) continue;
+    return FramePlace{layer, taken[layer], std::min(ready[layer] - taken[layer], max_blocks)};
   }
   return std::nullopt;
 }
 
-void Dispatch::Count(const FramePlace& place, uint64_t payload_bytes) {
-  pushed[place.layer] += place.blocks;
+void Dispatch::Take(const FramePlace& place) {
+  taken[place.layer] += place.blocks;
+  ++pushing;
+}
+
+void Dispatch::GiveBack(uint64_t payload_bytes) {
+  --pushing;
   bytes += payload_bytes;
-  ++frames;
+  if (payload_bytes > 0) ++frames;
 }
 
 bool Dispatch::AllPushed() const {
-  return finished && std::all_of(pushed.begin(), pushed.end(),
-                                 [this](uint32_t count) { return count == blocks.size(); });
+  return finished && pushing == 0 &&
+         std::all_of(taken.begin(), taken.end(),
+                     [this](uint32_t count) { return count == blocks.size(); });
 }
 
 absl::Status Dispatch::Accept(const ReservedMessage& reserved) {
@@ -42,7 +48,7 @@ absl::Status Dispatch::Accept(const ReservedMessage& reserved) {
                                             " on, the prompt has ", all));
   }
   generation = reserved.generation;
-  std::fill(pushed.begin(), pushed.end(), reserved.first_block);
+  std::fill(taken.begin(), taken.end(), reserved.first_block);
   return absl::OkStatus();
 }
 

@@ -28,27 +28,30 @@ struct Dispatch {
   absl::Time state_since;
   HandoffSender::Done done;
 
-  std::vector<uint32_t> ready;   // per layer: blocks whose KV is there
-  std::vector<uint32_t> pushed;  // per layer: blocks pushed, or held by the receiver
-  bool finished = false;         // the engine called Finish
+  std::vector<uint32_t> ready;  // per layer: blocks whose KV is there
+  std::vector<uint32_t> taken;  // per layer: blocks pushed, being pushed, or held by the receiver
+  bool finished = false;        // the engine called Finish
   std::vector<FirstToken> first_tokens;
 
   LinkName link;  // that it is reserved on
   uint64_t generation = 0;
   absl::Time first_push = absl::InfiniteFuture();
-  uint64_t bytes = 0;
-  uint32_t frames = 0;
+  uint64_t bytes = 0;   // pushed
+  uint32_t frames = 0;  // pushed
 
   bool queued = false;                 // in its peer's queue
-  bool pushing = false;                // the peer's thread reads `blocks` right now
+  uint32_t pushing = 0;                // threads that read `blocks` right now
   std::atomic<bool> cancelled{false};  // ended: a push that runs should not wait for the peer
   absl::Status outcome;
 
   // Notes that the KV of all tokens before `upto` is there in `layer`.
   void MarkReady(uint32_t layer, uint32_t upto, uint32_t block_tokens);
-  // Ready and not pushed, of the lowest such layer; at most `max_blocks` blocks.
+  // Ready and not taken, of the lowest such layer; at most `max_blocks` blocks.
   std::optional<FramePlace> NextFrame(uint32_t max_blocks) const;
-  void Count(const FramePlace& place, uint64_t payload_bytes);
+  // Of a frame that a thread is about to push, then of one that it has: with its bytes, or 0 where
+  // it failed.
+  void Take(const FramePlace& place);
+  void GiveBack(uint64_t payload_bytes);
   bool AllPushed() const;
   // InvalidArgument unless the receiver asked for the rest of the prompt's blocks.
   absl::Status Accept(const ReservedMessage& reserved);

@@ -1,5 +1,7 @@
 #include "kvstore/handoff/messages.h"
 
+#include <algorithm>
+
 #include "absl/strings/str_cat.h"
 #include "base/status.h"
 
@@ -19,6 +21,14 @@ std::vector<std::string> NamesOf(const Transports& transports) {
   std::vector<std::string> names;
   for (const Transport* transport : transports) names.emplace_back(transport->capabilities().name);
   return names;
+}
+
+uint32_t MostConnectionsOf(const Transports& transports) {
+  uint32_t most = 1;
+  for (const Transport* transport : transports) {
+    most = std::max(most, transport->capabilities().connections);
+  }
+  return most;
 }
 
 absl::Status StatusOf(const RefusedMessage& refused) {

@@ -22,6 +22,7 @@ struct LinkOffer {
   Incarnation incarnation{};  // of the sender's process
   KvLayout layout;
   std::vector<std::string> transports;  // in order of preference
+  uint32_t connections = 1;             // of the link, at most
   std::string peer;                     // the sender's address, for logs
 };
 
@@ -86,6 +87,7 @@ class ControlChannel {
 
 // As LinkOffer has them.
 std::vector<std::string> NamesOf(const Transports& transports);
+uint32_t MostConnectionsOf(const Transports& transports);
 
 // The status that an engine sees for what the other side answered.
 absl::Status StatusOf(const RefusedMessage& refused);

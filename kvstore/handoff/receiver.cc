@@ -41,6 +41,24 @@ absl::StatusOr<Transport*> FirstInCommon(const std::vector<std::string>& offered
                    absl::StrJoin(offered, ", "), " at the peer"));
 }
 
+// As many connections as both sides want, as long as each one's window holds a slice.
+TransportEndpoint EndpointOf(const Transport& transport, uint32_t offered_connections,
+                             uint64_t slice_bytes, uint64_t window_bytes) {
+  const TransportCapabilities& can = transport.capabilities();
+  const uint32_t both = std::max(1u, std::min(offered_connections, can.connections));
+  TransportEndpoint endpoint;
+  endpoint.address = transport.address();
+  endpoint.connections =
+      static_cast<uint32_t>(std::clamp<uint64_t>(window_bytes / slice_bytes, 1, both));
+  endpoint.window_bytes =
+      std::min(window_bytes / endpoint.connections, std::max(slice_bytes, can.best_window_bytes));
+  for (size_t i = 0; i < endpoint.token.size(); i += 8) {
+    const uint64_t random = RandomUint64();
+    std::memcpy(endpoint.token.data() + i, &random, sizeof random);
+  }
+  return endpoint;
+}
+
 }  // namespace
 
 Receiver::Receiver(BlockMemory* memory, Transports transports, const ReceiverOptions& options)
@@ -131,17 +149,11 @@ absl::StatusOr<LinkGrant> Receiver::AcceptLink(const LinkOffer& offer) {
   grant.incarnation = options_.incarnation;
   grant.transport = std::string(transport->capabilities().name);
   grant.layout = layout_;
+  grant.endpoint =
+      EndpointOf(*transport, offer.connections, layout_.slice_bytes(), options_.window_bytes);
   TransportEndpoint& endpoint = grant.endpoint;
-  endpoint.address = transport->address();
-  endpoint.window_bytes =
-      std::min(options_.window_bytes,
-               std::max(layout_.slice_bytes(), transport->capabilities().best_window_bytes));
   endpoint.link.link_id = ShortDigest(absl::StrCat(static_cast<uint64_t>(options_.incarnation), ":",
                                                    static_cast<uint64_t>(offer.incarnation)));
-  for (size_t i = 0; i < endpoint.token.size(); i += 8) {
-    const uint64_t random = RandomUint64();
-    std::memcpy(endpoint.token.data() + i, &random, sizeof random);
-  }
   LinkName older;
   {
     MutexLock lock(&mu_);
@@ -159,8 +171,11 @@ absl::StatusOr<LinkGrant> Receiver::AcceptLink(const LinkOffer& offer) {
                                      RealClock()->Now() + options_.attach_timeout};
   }
   Retire(older);
-  const absl::Status admitted =
-      transport->Admit({endpoint.link, endpoint.token, endpoint.window_bytes}, this);
+  const absl::Status admitted = transport->Admit({.link = endpoint.link,
+                                                  .token = endpoint.token,
+                                                  .window_bytes = endpoint.window_bytes,
+                                                  .connections = endpoint.connections},
+                                                 this);
   {
     MutexLock lock(&mu_);
     const auto found = links_.find(endpoint.link.link_id);

@@ -23,7 +23,7 @@ namespace tandem {
 
 struct ReceiverOptions {
   Incarnation incarnation{};        // of this process
-  uint64_t window_bytes = 8 << 20;  // of each link's landing window, at most
+  uint64_t window_bytes = 8 << 20;  // of each link's landing windows together, at most
   uint32_t max_links = 64;
   uint32_t max_parked = 1024;                        // Reserves of requests that are not here
   uint32_t max_remembered = 8192;                    // ended handoffs

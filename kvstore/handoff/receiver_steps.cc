@@ -90,7 +90,7 @@ void Receiver::SendReserved(const Entry& entry) {
   if (first) {
     entry->generation = next_generation_++;
     entry->request_digest = RequestDigest(entry->key.request_id);
-    entry->filled.assign(layout_.layers, entry->held_blocks);
+    entry->Clear(layout_.layers);
     by_generation_[entry->generation] = entry;
   }
   Send(entry->link,
@@ -126,7 +126,7 @@ void Receiver::Remember(const Entry& entry) {
 
 // The engine may reuse the blocks once it was told: never while a copy into them runs.
 void Receiver::ReportIfQuiet(const Entry& entry) {
-  if (entry->scattering || entry->done == nullptr) return;
+  if (entry->scattering > 0 || entry->done == nullptr) return;
   absl::StatusOr<HandoffReceived> result =
       HandoffReceived{std::move(entry->complete.first_tokens), entry->bytes};
   if (!entry->outcome.ok()) result = entry->outcome;
@@ -194,11 +194,12 @@ void Receiver::OnFrame(const FrameHeader& header, absl::Span<const uint8_t> land
     }
     const auto first = entry->blocks.begin() + header.place.first_block;
     blocks.assign(first, first + header.place.blocks);
-    entry->scattering = true;
+    entry->Claim(header.place);
+    ++entry->scattering;
   }
   const absl::Status copied = ScatterAndVerify(header, landed, blocks, memory_);
   MutexLock lock(&mu_);
-  entry->scattering = false;
+  --entry->scattering;
   if (entry->state == S::kEnded) return ReportIfQuiet(entry);
   if (!copied.ok()) {
     ++counters_.bad_frames;

@@ -8,9 +8,10 @@
 
 namespace tandem {
 
-bool Reception::Covered() const {
-  return std::all_of(filled.begin(), filled.end(),
-                     [this](uint32_t next) { return next == blocks.size(); });
+void Reception::Clear(uint32_t layers) {
+  came.assign(layers * blocks.size(), false);
+  missing = uint64_t{layers} * (blocks.size() - held_blocks);
+  for (uint32_t layer = 0; layer < layers; ++layer) Claim({layer, 0, held_blocks});
 }
 
 absl::Status Reception::CheckFrame(const FrameHeader& header, const KvLayout& layout,
@@ -22,11 +23,15 @@ absl::Status Reception::CheckFrame(const FrameHeader& header, const KvLayout& la
     return absl::DataLossError(absl::StrCat("KV frame of layer ", place.layer, ", blocks ",
                                             place.first_block, " + ", place.blocks, ": ", why));
   };
-  if (place.layer >= filled.size()) return wrong("there is no such layer");
-  const uint32_t next = filled[place.layer];
-  if (place.first_block != next) return wrong(absl::StrCat("block ", next, " is due"));
-  if (place.blocks == 0 || place.blocks > blocks.size() - next) {
+  if (place.layer >= layout.layers) return wrong("there is no such layer");
+  if (place.blocks == 0 || place.blocks > blocks.size() ||
+      place.first_block > blocks.size() - place.blocks) {
     return wrong(absl::StrCat("the prompt has ", blocks.size(), " blocks"));
+  }
+  const auto first = came.begin() + place.layer * blocks.size() + place.first_block;
+  const auto there = std::find(first, first + place.blocks, true);
+  if (there != first + place.blocks) {
+    return wrong(absl::StrCat("block ", place.first_block + (there - first), " is there already"));
   }
   if (header.payload_bytes != uint64_t{place.blocks} * layout.slice_bytes()) {
     return wrong(absl::StrCat("payload of ", header.payload_bytes, " bytes"));
@@ -34,8 +39,13 @@ absl::Status Reception::CheckFrame(const FrameHeader& header, const KvLayout& la
   return absl::OkStatus();
 }
 
+void Reception::Claim(const FramePlace& place) {
+  const auto first = came.begin() + place.layer * blocks.size() + place.first_block;
+  std::fill(first, first + place.blocks, true);
+}
+
 void Reception::Count(const FrameHeader& header) {
-  filled[header.place.layer] += header.place.blocks;
+  missing -= header.place.blocks;
   bytes += header.payload_bytes;
   ++frames;
 }

@@ -37,10 +37,11 @@ struct Reception {
   // While frames may come.
   uint64_t generation = 0;
   Bytes16 request_digest{};
-  std::vector<uint32_t> filled;  // per layer: index of the next block that is missing
-  uint64_t bytes = 0;
-  uint32_t frames = 0;
-  bool scattering = false;  // a transport thread copies into `blocks` right now
+  std::vector<bool> came;   // per layer and block: held, landed or being copied
+  uint64_t missing = 0;     // slices that are neither held nor landed
+  uint64_t bytes = 0;       // landed
+  uint32_t frames = 0;      // landed
+  uint32_t scattering = 0;  // transport threads that copy into `blocks` right now
 
   absl::Time park_end, lease_end;
   CompleteMessage complete;  // valid from kCompleting on
@@ -50,11 +51,16 @@ struct Reception {
   ToSender verdict;  // what the peer was told, or would be
   absl::Time forget_at;
 
+  // All that is not held is missing.
+  void Clear(uint32_t layers);
   // Every block of every layer is there.
-  bool Covered() const;
-  // DataLoss unless the frame is exactly the next one of its layer, for this reservation.
+  bool Covered() const { return missing == 0; }
+  // DataLoss unless the frame is for this reservation and brings what has not come yet. Frames come
+  // in any order: a link may have several connections.
   absl::Status CheckFrame(const FrameHeader& header, const KvLayout& layout,
                           uint64_t kv_abi_digest) const;
+  // Of a frame that is to be copied: nothing else may bring the same. Then of one that was.
+  void Claim(const FramePlace& place);
   void Count(const FrameHeader& header);
   // DataLoss unless `complete` tells of just what came.
   absl::Status CheckTotals() const;

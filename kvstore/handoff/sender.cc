@@ -41,6 +41,7 @@ Sender::Sender(BlockMemory* memory, Transports transports, ControlDoor* door,
       offer_{.incarnation = options.incarnation,
              .layout = memory->layout(),
              .transports = NamesOf(transports_),
+             .connections = MostConnectionsOf(transports_),
              .peer = options.name},
       kv_abi_digest_(ShortDigest(memory->layout().kv_abi)),
       courier_(options.tick, [this] { Tick(); }) {
@@ -97,7 +98,7 @@ void Sender::Begin(const HandoffKey& key, const std::string& peer, uint32_t prom
   entry->linking_since = entry->state_since = RealClock()->Now();
   entry->done = std::move(done);
   entry->ready.assign(offer_.layout.layers, 0);
-  entry->pushed.assign(offer_.layout.layers, 0);
+  entry->taken.assign(offer_.layout.layers, 0);
   entries_[key] = entry;
   ++(*to)->handoffs;
   if ((*to)->link.push != nullptr && !(*to)->broken) return Step(entry, E::kLinkUp);
@@ -181,18 +182,18 @@ void Sender::Step(const Entry& entry, E event, const absl::Status& why) {
 }
 
 void Sender::Advance(const Entry& entry) {
-  if (entry->state != S::kPushing || entry->pushing) return;
+  if (entry->state != S::kPushing) return;
   if (entry->AllPushed()) return Step(entry, E::kAllPushed);
   if (entry->queued || !entry->NextFrame(1).has_value()) return;
   Peer& peer = *peers_.at(entry->peer);
   entry->queued = true;
   peer.queue.push_back(entry);
-  peer.changed.NotifyAll();
+  peer.changed.NotifyOne();  // each of the peer's threads that wait can push
 }
 
 // The engine may reuse the blocks once it was told: never while they are read.
 void Sender::ReportIfQuiet(const Entry& entry) {
-  if (entry->pushing || entry->done == nullptr) return;
+  if (entry->pushing > 0 || entry->done == nullptr) return;
   const absl::Time now = RealClock()->Now();
   absl::StatusOr<HandoffSent> result =
       HandoffSent{entry->bytes, now - std::min(now, entry->first_push)};
@@ -245,7 +246,7 @@ void Sender::OnMessage(const std::string& address, const LinkName& link, const T
 void Sender::BreakLink(Peer& peer, const absl::Status& why) {
   if (peer.broken) return;
   peer.broken = true;
-  peer.last_error = why;
+  peer.last_error = absl::Status(why.code(), why.message());  // other threads read it
   peer.changed.NotifyAll();
 }
 

@@ -27,7 +27,7 @@ struct SenderOptions {
   std::string name;                           // this worker's address, for the peers' logs
   uint64_t frame_bytes = 256 << 10;           // payload that a frame aims at; at least one block
   uint32_t max_handoffs = 4096;               // open at once
-  uint32_t max_peers = 256;                   // each has a thread
+  uint32_t max_peers = 256;                   // each has a thread, and more for its pushes
   absl::Duration renewal = absl::Seconds(2);  // of leases, and of unanswered messages
   absl::Duration link_timeout = absl::Seconds(3);       // of one try to link
   absl::Duration link_patience = absl::Seconds(4);      // how long a handoff waits for a link
@@ -50,7 +50,8 @@ struct SenderCounters {
 };
 
 // The sending side of all handoffs of one process. A link to a peer is made with the first handoff
-// to it and made anew, with a new epoch, when it breaks; one thread a peer links and pushes.
+// to it and made anew, with a new epoch, when it breaks. One thread a peer links and pushes; a link
+// of several connections has more that push, one less than it has connections.
 //   life    `memory`, the transports and `door` outlive it. The destructor ends what is open with
 //           Cancelled, and returns when no block is read any more
 //   errors  as HandoffSender says; also Unavailable when max_handoffs or max_peers is reached,
@@ -76,7 +77,7 @@ class Sender final : public HandoffSender {
   struct Peer {
     std::string address;
     std::thread thread;
-    CondVar changed;          // there is something to do for the thread
+    CondVar changed;          // there is something to do for its threads
     SenderLink link;          // null pointers while down
     bool broken = false;      // the link is to be torn down
     uint32_t handoffs = 0;    // open ones
@@ -92,7 +93,8 @@ class Sender final : public HandoffSender {
   absl::StatusOr<Peer*> PeerFor(const std::string& address) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   Entry Find(const HandoffKey& key) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
-  // The peers' threads.
+  // Each peer's thread, with those that only push while its link is up.
+  using Pushers = std::vector<std::thread>;
   struct Work {
     enum class Kind { kStop, kLink, kTearDown, kPush };
     Kind kind = Kind::kStop;
@@ -100,11 +102,14 @@ class Sender final : public HandoffSender {
   };
   void Run(Peer* peer) ABSL_LOCKS_EXCLUDED(mu_);
   Work WaitForWork(Peer* peer) ABSL_LOCKS_EXCLUDED(mu_);
-  void MakeLink(Peer* peer) ABSL_LOCKS_EXCLUDED(mu_);
+  Pushers MakeLink(Peer* peer) ABSL_LOCKS_EXCLUDED(mu_);
+  Pushers StartPushers(Peer* peer, const SenderLink& link);
+  void RunPusher(Peer* peer, const LinkName& link) ABSL_LOCKS_EXCLUDED(mu_);
+  Entry NextToPush(Peer* peer) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);  // null: nothing to push
   void PushOne(Peer* peer, const Entry& entry) ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status PushFrame(const SenderLink& link, const Dispatch& entry, const FramePlace& place)
       ABSL_LOCKS_EXCLUDED(mu_);
-  void TearDown(Peer* peer) ABSL_LOCKS_EXCLUDED(mu_);
+  void TearDown(Peer* peer, Pushers* pushers) ABSL_LOCKS_EXCLUDED(mu_);
 
   // Takes one step of the table and carries out its actions. `why` is the outcome if it ends here.
   void Step(const Entry& entry, SenderEvent event, const absl::Status& why = absl::OkStatus())

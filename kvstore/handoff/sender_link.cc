@@ -17,6 +17,11 @@ absl::Status CheckGrant(const LinkOffer& offer, const LinkGrant& grant) {
     return absl::FailedPreconditionError(absl::StrCat(
         "the peer chose KV transport \"", grant.transport, "\", which was not offered"));
   }
+  if (grant.endpoint.connections == 0 || grant.endpoint.connections > offer.connections) {
+    return absl::FailedPreconditionError(absl::StrCat("the peer wants ", grant.endpoint.connections,
+                                                      " KV connections, offered were 1 to ",
+                                                      offer.connections));
+  }
   if (grant.endpoint.window_bytes >= offer.layout.slice_bytes()) return absl::OkStatus();
   return absl::FailedPreconditionError(
       absl::StrCat("the peer's landing window of ", grant.endpoint.window_bytes,
@@ -47,6 +52,7 @@ absl::StatusOr<SenderLink> EstablishLink(const std::string& peer, const LinkOffe
     if (push.ok()) {
       link.name = grant.endpoint.link;
       link.window_bytes = grant.endpoint.window_bytes;
+      link.connections = grant.endpoint.connections;
       link.push_transport = grant.transport;
       link.push = *std::move(push);
       break;

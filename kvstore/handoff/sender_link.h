@@ -33,10 +33,11 @@ class ControlDoor {
                                                                            absl::Time deadline) = 0;
 };
 
-// Both connections of a link that is up.
+// Both ends of a link that is up: what carries control, and what carries data.
 struct SenderLink {
   LinkName name;
-  uint64_t window_bytes = 0;
+  uint64_t window_bytes = 0;   // of each connection
+  uint32_t connections = 1;    // of `push`
   std::string push_transport;  // the name of push's
   absl::Status passed_over;    // why a better transport could not be used; OK if none was tried
   std::shared_ptr<PushConnection> push;

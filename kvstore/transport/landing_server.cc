@@ -60,6 +60,10 @@ absl::Status LandingServer::Admit(const Landing& landing, FrameSink* sink) {
                                                    " bytes: want 1 to ",
                                                    options_.max_window_bytes));
   }
+  if (landing.connections == 0 || landing.connections > options_.max_connections) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "KV link of ", landing.connections, " connections: want 1 to ", options_.max_connections));
+  }
   MutexLock lock(&mu_);
   if (links_.size() >= options_.max_links) {
     return absl::UnavailableError(absl::StrCat("all ", options_.max_links, " KV links are used"));
@@ -77,11 +81,11 @@ void LandingServer::Retire(const LinkName& name) {
     if (found == links_.end() || found->second.link.landing.link != name) return;
     Entry& entry = found->second;
     entry.retired = true;
-    if (entry.connection == nullptr) {
+    if (entry.connections.empty()) {
       links_.erase(found);
       return;
     }
-    entry.connection->socket.ShutDown();
+    for (const Connection* connection : entry.connections) connection->socket.ShutDown();
     ended_.Wait(&mu_);
   }
 }
@@ -112,7 +116,9 @@ absl::Status LandingServer::Accept(Socket socket) {
     ended_.WaitFor(&mu_, absl::Milliseconds(10));
     return absl::OkStatus();
   }
-  if (connections >= options_.max_links + kStrangers) return absl::OkStatus();
+  if (connections >= size_t{options_.max_links} * options_.max_connections + kStrangers) {
+    return absl::OkStatus();
+  }
   Connection& connection = connections_.emplace_back();
   connection.socket = std::move(socket);
   absl::StatusOr<std::thread> thread =
@@ -141,7 +147,7 @@ void LandingServer::Serve(Connection* connection) {
         claimed = hello.link;
         return link;
       });
-  if (claimed.has_value()) Leave(*claimed, why);
+  if (claimed.has_value()) Leave(*claimed, connection, why);
   LogDebug("kv connection ended", {{"why", why}});
   MutexLock lock(&mu_);
   connection->socket = Socket();  // closes it
@@ -156,24 +162,38 @@ absl::StatusOr<LandingServer::Link> LandingServer::ClaimFor(const wire::Hello& h
   const bool known = found != links_.end() && found->second.link.landing.link == hello.link;
   const Bytes16 token = known ? found->second.link.landing.token : Bytes16{};
   const bool equal = CRYPTO_memcmp(token.data(), hello.token.data(), token.size()) == 0;
-  if (!known || !equal || found->second.claimed || found->second.retired || stopping_) {
+  if (!known || !equal || stopping_) {
     return absl::PermissionDeniedError("hello with an unknown link, epoch or token");
   }
-  found->second.connection = connection;
-  found->second.claimed = true;
-  return found->second.link;
+  Entry& entry = found->second;
+  if (entry.claimed == entry.link.landing.connections || entry.ending || entry.retired) {
+    return absl::PermissionDeniedError("hello of a link that takes no more connections");
+  }
+  entry.connections.push_back(connection);
+  ++entry.claimed;
+  return entry.link;
 }
 
-void LandingServer::Leave(const LinkName& name, const absl::Status& why) {
+void LandingServer::Leave(const LinkName& name, Connection* connection, const absl::Status& why) {
   FrameSink* sink = nullptr;
+  absl::Status first;
   {
     MutexLock lock(&mu_);
-    const Entry& entry = links_.at(name.link_id);
+    Entry& entry = links_.at(name.link_id);
+    if (!std::exchange(entry.ending, true)) {
+      entry.why = absl::Status(why.code(), why.message());  // other threads' users are not counted
+      for (const Connection* other : entry.connections) other->socket.ShutDown();
+    }
+    if (entry.connections.size() > 1) {
+      std::erase(entry.connections, connection);
+      return;
+    }
+    first = absl::Status(entry.why.code(), entry.why.message());
     if (!entry.retired) sink = entry.link.sink;
   }
-  if (sink != nullptr) sink->OnLinkClosed(name, why);
+  if (sink != nullptr) sink->OnLinkClosed(name, first);
   MutexLock lock(&mu_);
-  links_.at(name.link_id).connection = nullptr;
+  links_.at(name.link_id).connections.clear();
   ended_.NotifyAll();
 }
 

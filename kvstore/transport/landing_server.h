@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <thread>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -25,14 +26,15 @@ class LandingServer {
  public:
   struct Options {
     uint32_t max_links = 64;        // > 0; connections beyond it, and a few strangers, are closed
-    uint64_t max_window_bytes = 0;  // of one link
+    uint64_t max_window_bytes = 0;  // of one connection
+    uint32_t max_connections = 1;   // of one link
   };
   struct Link {
     Landing landing;
     FrameSink* sink = nullptr;
   };
-  // The link that a hello names, unless the hello is wrong or the link has its connection already:
-  // PermissionDenied.
+  // The link that a hello names, unless the hello is wrong, or the link is ending or has all its
+  // connections already: PermissionDenied.
   using Claim = std::function<absl::StatusOr<Link>(const wire::Hello&)>;
   // One connection from its first byte to its last; says why it ended. Calls `claim` at most once,
   // and the link's sink only between that and its return. ShutDown of the socket ends it.
@@ -54,9 +56,11 @@ class LandingServer {
   };
   struct Entry {
     Link link;
-    Connection* connection = nullptr;  // while its thread may call the sink
-    bool claimed = false;              // one connection a link
+    std::vector<Connection*> connections;  // whose threads may call the sink
+    uint32_t claimed = 0;                  // connections there have been
+    bool ending = false;                   // one has ended, and takes the others along
     bool retired = false;
+    absl::Status why;  // the first one ended
   };
 
   LandingServer(const Options& options, Socket listener, Socket wake, Converse converse);
@@ -69,8 +73,10 @@ class LandingServer {
   void Serve(Connection* connection) ABSL_LOCKS_EXCLUDED(mu_);
   absl::StatusOr<Link> ClaimFor(const wire::Hello& hello, Connection* connection)
       ABSL_LOCKS_EXCLUDED(mu_);
-  // Tells the sink that the connection ended, unless Retire was what ended it.
-  void Leave(const LinkName& name, const absl::Status& why) ABSL_LOCKS_EXCLUDED(mu_);
+  // The first connection of a link that ends shuts the others down; the last one tells the sink,
+  // unless Retire was what ended them.
+  void Leave(const LinkName& name, Connection* connection, const absl::Status& why)
+      ABSL_LOCKS_EXCLUDED(mu_);
 
   const Options options_;
   const Socket listener_, wake_;

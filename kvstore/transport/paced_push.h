@@ -12,8 +12,8 @@
 
 namespace tandem {
 
-// The sending end of a link whose headers, and Consumed messages back, travel over a socket: never
-// sends more than the landing window has room for. Where the payload travels is up to who derives.
+// One connection of a link whose headers, and Consumed messages back, travel over a socket: never
+// sends more than its landing window has room for. Where the payload travels is up to who derives.
 //   life, errors, threads  as PushConnection
 class PacedPush : public PushConnection {
  public:
@@ -25,6 +25,8 @@ class PacedPush : public PushConnection {
                     const PushLimits& limits) final;
   void Break() final;
   bool broken() const final { return broken_; }
+  // Payload bytes that the receiver, as last heard, has not consumed. Not while a Push runs.
+  uint64_t in_flight() const { return in_flight_; }
 
  protected:
   using HeaderBytes = std::array<uint8_t, wire::kFrameBytes>;

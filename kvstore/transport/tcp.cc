@@ -24,6 +24,7 @@ constexpr TransportCapabilities kTcp = {.name = "tcp",
 TransportCapabilities CapabilitiesOf(const TcpTransportOptions& options) {
   TransportCapabilities capabilities = kTcp;
   capabilities.encrypts = options.listen_tls != nullptr;
+  capabilities.connections = options.connections;
   return capabilities;
 }
 
@@ -38,7 +39,7 @@ absl::Status CheckSafe(const SocketAddress& address, const TcpTransportOptions& 
       "on a network that you trust"));
 }
 
-// One link from its first byte to its last, at the receiver.
+// One connection of a link from its first byte to its last, at the receiver.
 absl::Status Converse(const Socket& socket, const LandingServer::Claim& claim,
                       const TcpTransportOptions& options) {
   RETURN_IF_ERROR(ConfigureStream(socket));
@@ -70,13 +71,14 @@ class TcpTransport final : public Transport {
 
   // Nobody is let in before.
   absl::Status Start(Socket listener) {
-    ASSIGN_OR_RETURN(
-        server_,
-        LandingServer::Start(
-            {.max_links = options_.max_links, .max_window_bytes = capabilities_.max_window_bytes},
-            std::move(listener), [this](const Socket& socket, const LandingServer::Claim& claim) {
-              return Converse(socket, claim, options_);
-            }));
+    ASSIGN_OR_RETURN(server_, LandingServer::Start(
+                                  {.max_links = options_.max_links,
+                                   .max_window_bytes = capabilities_.max_window_bytes,
+                                   .max_connections = capabilities_.connections},
+                                  std::move(listener),
+                                  [this](const Socket& socket, const LandingServer::Claim& claim) {
+                                    return Converse(socket, claim, options_);
+                                  }));
     return absl::OkStatus();
   }
 
@@ -104,6 +106,11 @@ class TcpTransport final : public Transport {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Transport>> MakeTcpTransport(const TcpTransportOptions& options) {
+  if (options.connections == 0 || options.connections > TcpTransportOptions::kMaxConnections) {
+    return absl::InvalidArgumentError(absl::StrCat("KV links of ", options.connections,
+                                                   " connections: want 1 to ",
+                                                   TcpTransportOptions::kMaxConnections));
+  }
   ASSIGN_OR_RETURN(const SocketAddress wanted, SocketAddress::Parse(options.listen));
   RETURN_IF_ERROR(CheckSafe(wanted, options));
   if (wanted.IsWildcard() && options.advertise_host.empty()) {

@@ -10,6 +10,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/address.h"
 #include "base/status.h"
+#include "kvstore/transport/lane_push.h"
 #include "kvstore/transport/paced_push.h"
 #include "kvstore/transport/tls_stream.h"
 #include "kvstore/transport/wire.h"
@@ -90,12 +91,10 @@ absl::Status SayHello(const TransportEndpoint& peer, bool encrypted, absl::Time 
   return absl::PermissionDeniedError("the peer does not know this link, epoch or token");
 }
 
-}  // namespace
-
-absl::StatusOr<std::unique_ptr<PushConnection>> ConnectTcpPush(const TransportEndpoint& peer,
-                                                               const SocketAddress& address,
-                                                               const Certificates* tls,
-                                                               absl::Time deadline) {
+absl::StatusOr<std::unique_ptr<PacedPush>> ConnectOne(const TransportEndpoint& peer,
+                                                      const SocketAddress& address,
+                                                      const Certificates* tls,
+                                                      absl::Time deadline) {
   ASSIGN_OR_RETURN(Socket connected, Socket::Connect(address, deadline));
   auto socket = std::make_unique<const Socket>(std::move(connected));
   auto stream = OpenStream(*socket, peer, tls, deadline);
@@ -103,6 +102,20 @@ absl::StatusOr<std::unique_ptr<PushConnection>> ConnectTcpPush(const TransportEn
       stream.ok() ? SayHello(peer, tls != nullptr, deadline, stream->get()) : stream.status();
   if (!said.ok()) return Annotate(said, absl::StrCat("KV hello to ", peer.address));
   return std::make_unique<TcpPush>(std::move(socket), *std::move(stream), peer.window_bytes);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<PushConnection>> ConnectTcpPush(const TransportEndpoint& peer,
+                                                               const SocketAddress& address,
+                                                               const Certificates* tls,
+                                                               absl::Time deadline) {
+  std::vector<std::unique_ptr<PacedPush>> lanes;
+  while (lanes.size() < peer.connections) {
+    ASSIGN_OR_RETURN(lanes.emplace_back(), ConnectOne(peer, address, tls, deadline));
+  }
+  if (lanes.size() == 1) return std::move(lanes.front());
+  return std::make_unique<LanePush>(std::move(lanes));
 }
 
 }  // namespace tandem

@@ -9,7 +9,8 @@
 
 namespace tandem {
 
-// The sending end of one tcp link: connects, says hello and waits for the welcome.
+// The sending end of one tcp link: makes its connections, and on each says hello and waits for the
+// welcome.
 //   tls     null: the link is not encrypted
 //   errors  PermissionDenied the peer does not know link, epoch or token, or one side does not
 //           accept the other's certificate; FailedPrecondition only one of them uses TLS

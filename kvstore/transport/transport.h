@@ -51,7 +51,7 @@ struct FrameHeader {
   FramePlace place;
   uint64_t payload_bytes = 0;
   Bytes16 digest{};       // XXH3-128 over tag, place, payload_bytes and the payload
-  uint64_t sequence = 0;  // of the frame in its link, from 0; set by the transport
+  uint64_t sequence = 0;  // of the frame on its connection, from 0; set by the transport
 };
 
 // What a transport can do; asked before it is used.
@@ -64,14 +64,16 @@ struct TransportCapabilities {
   uint64_t best_frame_bytes = 0;   // payload size from which bigger frames bring nothing
   uint64_t best_window_bytes = 0;  // window size from which bigger ones bring nothing
   uint64_t max_window_bytes = 0;
+  uint32_t connections = 1;  // that this end makes, or takes, for one link
 };
 
 // Where and as whom to connect: the receiver's answer when it agreed to a link.
 struct TransportEndpoint {
   LinkName link;
-  std::string address;  // as Transport::address() of the receiver
-  Bytes16 token{};      // drawn by the receiver for this epoch
-  uint64_t window_bytes = 0;
+  std::string address;        // as Transport::address() of the receiver
+  Bytes16 token{};            // drawn by the receiver for this epoch
+  uint64_t window_bytes = 0;  // of each connection
+  uint32_t connections = 1;   // to make, all of them
   // Where the link was agreed: whoever shows a certificate for this host is taken for the receiver,
   // where a transport checks any. Empty: the host in `address`.
   std::string host = {};
@@ -86,18 +88,20 @@ struct PushLimits {
   absl::Duration cancel_grace = absl::Milliseconds(500);
 };
 
-// The sending end of a link.
-//   life    until destroyed. After a failed Push it is broken for good: link anew, with a new epoch
+// The sending end of a link. It may have several connections: each frame goes over one of them,
+// and frames of different connections overtake each other.
+//   life    until destroyed. After a failed Push it is broken for good, with all its connections:
+//           link anew, with a new epoch
 //   errors  Unavailable the peer closed or died, DeadlineExceeded it stalled, Cancelled; each
 //           within the limits, never a hang. InvalidArgument for a payload that no window can hold;
 //           only that, and a Cancelled while the window was full, keep the connection usable: see
 //           broken()
-//   threads Push by one thread at a time; Break and broken by any
+//   threads Push by as many threads at once as the link has connections; Break and broken by any
 class PushConnection {
  public:
   virtual ~PushConnection() = default;
-  // Returns when `payload` may be overwritten. At most window_bytes of payload are in flight: waits
-  // for the receiver to consume earlier frames when there is no room.
+  // Returns when `payload` may be overwritten. At most window_bytes of payload are in flight on a
+  // connection: waits for the receiver to consume earlier frames when there is no room.
   virtual absl::Status Push(const FrameHeader& header,
                             absl::Span<const absl::Span<const uint8_t>> payload,
                             const PushLimits& limits) = 0;
@@ -106,7 +110,8 @@ class PushConnection {
   virtual bool broken() const = 0;
 };
 
-// Takes the frames of links. Calls for one link come one at a time, from the transport's threads.
+// Takes the frames of links. Calls for one link come from as many of the transport's threads as it
+// has connections, and at once; the frames of each connection in their order.
 class FrameSink {
  public:
   virtual ~FrameSink() = default;
@@ -114,15 +119,17 @@ class FrameSink {
   // when this returns. Its bytes are not verified: a peer may have written anything, and with
   // peer_writes_window may be writing still. Copy first, then check what was copied.
   virtual void OnFrame(const FrameHeader& header, absl::Span<const uint8_t> landed) = 0;
-  // The link's connection ended; no frame of this epoch follows. Not called after Retire.
+  // A connection of the link ended, and then all others; no frame of this epoch follows. Called
+  // once, and not after Retire.
   virtual void OnLinkClosed(const LinkName& link, const absl::Status& why) = 0;
 };
 
-// A link that the receiver has agreed to and whose peer may now connect, once.
+// A link that the receiver has agreed to and whose peer may now connect.
 struct Landing {
   LinkName link;
   Bytes16 token{};
-  uint64_t window_bytes = 0;  // in (0, max_window_bytes]
+  uint64_t window_bytes = 0;  // of each connection, in (0, max_window_bytes]
+  uint32_t connections = 1;   // that the peer may make, in [1, the capabilities' number]
 };
 
 // One process's end of all its links of one kind, both directions.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "absl/strings/match.h"
+#include "absl/strings/str_cat.h"
 #include "base/log.h"
 #include "base/mutex.h"
 #include "kvstore/transport/shm.h"
@@ -77,17 +79,23 @@ Pair UnixPair() {
   return {Socket(ends[0]), Socket(ends[1])};
 }
 
-// A thread reads into where the bytes belong, and with `digest` both ends take it.
-void ThroughSocket(const Pair& pair, Memory* memory, bool digest) {
-  std::jthread reader([&] {
-    for (size_t at = 0; at < kSpan; at += kFrame) {
-      OrDie(pair.far.ReadAll(memory->Target(at), {}));
-      if (digest) (void)Digest(memory->Target(at));
-    }
-  });
-  for (size_t at = 0; at < kSpan; at += kFrame) {
-    if (digest) (void)Digest(memory->Source(at));
-    OrDie(pair.near.WriteAll(memory->Source(at), {}));
+// Threads read into where the bytes belong, and with `digest` both ends take it: two threads a
+// connection, of which each moves as many frames.
+void ThroughSockets(absl::Span<const Pair> pairs, Memory* memory, bool digest) {
+  std::vector<std::jthread> threads;
+  for (size_t i = 0; i < pairs.size(); ++i) {
+    threads.emplace_back([=, &pair = pairs[i], count = pairs.size()] {
+      for (size_t at = i * kFrame; at < kSpan; at += count * kFrame) {
+        OrDie(pair.far.ReadAll(memory->Target(at), {}));
+        if (digest) (void)Digest(memory->Target(at));
+      }
+    });
+    threads.emplace_back([=, &pair = pairs[i], count = pairs.size()] {
+      for (size_t at = i * kFrame; at < kSpan; at += count * kFrame) {
+        if (digest) (void)Digest(memory->Source(at));
+        OrDie(pair.near.WriteAll(memory->Source(at), {}));
+      }
+    });
   }
 }
 
@@ -97,8 +105,7 @@ class CopyingSink final : public FrameSink {
   explicit CopyingSink(Memory* memory) : memory_(memory) {}
 
   void OnFrame(const FrameHeader& header, absl::Span<const uint8_t> landed) override {
-    const absl::Span<uint8_t> target = memory_->Target(at_);
-    at_ = (at_ + kFrame) % kSpan;
+    const absl::Span<uint8_t> target = memory_->Target(header.place.first_block * kFrame);
     std::memcpy(target.data(), landed.data(), landed.size());
     if (FrameDigest(header, {target}) != header.digest) Die(absl::DataLossError("a wrong digest"));
     MutexLock lock(&mu_);
@@ -114,35 +121,44 @@ class CopyingSink final : public FrameSink {
 
  private:
   Memory* const memory_;
-  size_t at_ = 0;
   Mutex mu_;
   CondVar changed_;
   uint64_t frames_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
-// A link between two transports of one kind.
+// A link between two transports of one kind, with all the connections that they have for one.
 class Link {
  public:
   Link(std::unique_ptr<Transport> here, std::unique_ptr<Transport> there, Memory* memory)
       : memory_(memory), sink_(memory), here_(std::move(here)), there_(std::move(there)) {
     constexpr uint64_t kMost = 32 << 20;  // as kv.window_bytes
-    const uint64_t window = std::min(kMost, here_->capabilities().best_window_bytes);
-    OrDie(there_->Admit({name_, {}, window}, &sink_));
-    auto push = here_->Connect({name_, there_->address(), {}, window}, absl::InfiniteFuture());
+    const uint64_t window = std::min(kMost / connections_, here_->capabilities().best_window_bytes);
+    OrDie(there_->Admit({name_, {}, window, connections_}, &sink_));
+    auto push = here_->Connect({name_, there_->address(), {}, window, connections_},
+                               absl::InfiniteFuture());
     OrDie(push.status());
     push_ = *std::move(push);
   }
   ~Link() { there_->Retire(name_); }
 
+  // Pushes with as many threads as there are connections.
   void Move() {
-    for (size_t at = 0; at < kSpan; at += kFrame) {
-      FrameHeader header;
-      header.tag.link = name_;
-      header.payload_bytes = kFrame;
-      header.digest = FrameDigest(header, {memory_->Source(at)});
-      OrDie(push_->Push(header, {memory_->Source(at)}, {}));
-      ++pushed_;
-    }
+    std::atomic<size_t> next{0};
+    const auto push = [&] {
+      for (size_t at = next++ * kFrame; at < kSpan; at = next++ * kFrame) {
+        FrameHeader header;
+        header.tag.link = name_;
+        header.place.first_block = static_cast<uint32_t>(at / kFrame);
+        header.payload_bytes = kFrame;
+        header.digest = FrameDigest(header, {memory_->Source(at)});
+        OrDie(push_->Push(header, {memory_->Source(at)}, {}));
+      }
+    };
+    std::vector<std::jthread> pushers;
+    while (pushers.size() + 1 < connections_) pushers.emplace_back(push);
+    push();
+    pushers.clear();
+    pushed_ += kSpan / kFrame;
     sink_.WaitFor(pushed_);
   }
 
@@ -151,12 +167,29 @@ class Link {
   Memory* const memory_;
   CopyingSink sink_;
   const std::unique_ptr<Transport> here_, there_;
+  const uint32_t connections_ = here_->capabilities().connections;
   std::unique_ptr<PushConnection> push_;
   uint64_t pushed_ = 0;
 };
 
+// tcp with as many connections: what it is, what a bare socket each would be, and with TLS.
+struct TcpWays {
+  TcpWays(uint32_t count, const std::shared_ptr<const Certificates>& tls, Memory* memory)
+      : connections(count),
+        plain(Make(nullptr), Make(nullptr), memory),
+        encrypted(Make(tls), Make(tls), memory) {
+    while (sockets.size() < connections) sockets.push_back(TcpPair());
+  }
+  std::unique_ptr<Transport> Make(const std::shared_ptr<const Certificates>& tls) const {
+    return *MakeTcpTransport({.listen_tls = tls, .connect_tls = tls, .connections = connections});
+  }
+  const uint32_t connections;
+  std::vector<Pair> sockets;
+  Link plain, encrypted;
+};
+
 struct Way {
-  const char* name;
+  std::string name;
   Rates rates;
 };
 
@@ -168,14 +201,15 @@ int Main(absl::string_view only) {
   const ScratchFolder folder;
   const TestCertificate own = MakeTestCertificate();
   const auto tls = WatchFiles(folder.path(), own, own.cert);
-  const Pair tcp = TcpPair(), local = UnixPair();
-  Link tcp_link(*MakeTcpTransport({}), *MakeTcpTransport({}), &memory);
-  Link tls_link(*MakeTcpTransport({.listen_tls = tls, .connect_tls = tls}),
-                *MakeTcpTransport({.listen_tls = tls, .connect_tls = tls}), &memory);
+  const Pair local = UnixPair();
+  std::vector<std::unique_ptr<TcpWays>> tcps;
+  for (const uint32_t connections : {1, 2, 4}) {
+    tcps.push_back(std::make_unique<TcpWays>(connections, tls, &memory));
+  }
   Link shm_link(*MakeShmTransport({.directory = folder.path()}),
                 *MakeShmTransport({.directory = folder.path()}), &memory);
   std::vector<Way> ways;
-  const auto add = [&](const char* name, std::function<void()> work) {
+  const auto add = [&](const std::string& name, std::function<void()> work) {
     if (ways.size() < 2 || absl::StrContains(name, only)) {
       ways.push_back({name, Rates(kSpan, std::move(work))});
     }
@@ -183,12 +217,15 @@ int Main(absl::string_view only) {
   add("memcpy, one thread", [&] { Copy(&memory, false); });
   add("memcpy with digest, one thread", [&] { Copy(&memory, true); });
   add("transport shm", [&] { shm_link.Move(); });
-  add("unix socket", [&] { ThroughSocket(local, &memory, false); });
-  add("unix socket with digest", [&] { ThroughSocket(local, &memory, true); });
-  add("tcp socket", [&] { ThroughSocket(tcp, &memory, false); });
-  add("tcp socket with digest", [&] { ThroughSocket(tcp, &memory, true); });
-  add("transport tcp", [&] { tcp_link.Move(); });
-  add("transport tcp with TLS", [&] { tls_link.Move(); });
+  add("unix socket", [&] { ThroughSockets({&local, 1}, &memory, false); });
+  add("unix socket with digest", [&] { ThroughSockets({&local, 1}, &memory, true); });
+  for (const auto& tcp : tcps) {
+    const std::string by = absl::StrCat(" x ", tcp->connections);
+    add("tcp socket" + by, [&] { ThroughSockets(tcp->sockets, &memory, false); });
+    add("tcp socket with digest" + by, [&] { ThroughSockets(tcp->sockets, &memory, true); });
+    add("transport tcp" + by, [&] { tcp->plain.Move(); });
+    add("transport tcp with TLS" + by, [&] { tcp->encrypted.Move(); });
+  }
   for (Way& way : ways) way.rates.WarmUp();
   for (int round = 0; round < kRounds; ++round) {
     for (Way& way : ways) way.rates.Round();
@@ -197,7 +234,7 @@ int Main(absl::string_view only) {
   for (const Way& way : ways) {
     const Figures rate = way.rates.figures();
     std::printf("%-32s %6.2f GB/s (%.2f..%.2f); %.2f of memcpy with digest; %.3f CPU s/GB\n",
-                way.name, rate.median, rate.low, rate.high, rate.median / copy, rate.cpu);
+                way.name.c_str(), rate.median, rate.low, rate.high, rate.median / copy, rate.cpu);
   }
   return 0;
 }

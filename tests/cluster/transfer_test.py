@@ -26,6 +26,7 @@ class Proxy:
     def __init__(self, address):
         self.port = int(address.rpartition(":")[2])
         self.passed = 0
+        self.counting = threading.Lock()  # of several connections
         self.harm = None  # (what, after how many bytes): "flip", "stall", "cut"
         self.sockets = []
         self.listener = socket.create_server((IN_FRONT, self.port))
@@ -46,7 +47,8 @@ class Proxy:
             while data := source.recv(1 << 16):
                 if counted:
                     data = self.harmed(data)
-                    self.passed += len(data)
+                    with self.counting:
+                        self.passed += len(data)
                 target.sendall(data)
         for end in (source, target):
             with contextlib.suppress(OSError):

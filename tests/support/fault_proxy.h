@@ -23,6 +23,7 @@ struct ProxyFaults {
   uint64_t cut_at = kNever;    // both connections are closed before this byte
   uint64_t stall_at = kNever;  // nothing is forwarded from this byte on
   size_t chunk = 64 << 10;     // forwarded at once
+  int only = -1;  // the connection that has these faults, counted from SetFaults; -1: all
 };
 
 // A TCP proxy on loopback between a test's two sides.
@@ -50,7 +51,10 @@ class FaultProxy {
   void SetFaults(const ProxyFaults& faults) {
     MutexLock lock(&mu_);
     faults_ = faults;
+    made_ = 0;
   }
+  // What is stalled goes on.
+  void Release() { released_ = true; }
   uint64_t forwarded() const { return forwarded_; }
 
  private:
@@ -70,7 +74,10 @@ class FaultProxy {
       Pair& pair = pairs_.emplace_back();
       pair.client = std::move(client);
       pair.server = *std::move(server);
-      pair.there = std::jthread([this, &pair, faults = faults_] { Pump(pair, true, faults); });
+      const bool faulty = faults_.only < 0 || faults_.only == made_;
+      ++made_;
+      pair.there = std::jthread(
+          [this, &pair, faults = faulty ? faults_ : ProxyFaults{}] { Pump(pair, true, faults); });
       pair.back = std::jthread([this, &pair] { Pump(pair, false, {}); });
     }
   }
@@ -82,11 +89,13 @@ class FaultProxy {
     std::vector<uint8_t> buffer(faults.chunk);
     uint64_t at = 0;
     while (at < faults.cut_at) {
-      const uint64_t next_event = std::min(faults.cut_at, faults.stall_at);
-      if (at >= faults.stall_at) {
-        (void)from.Wait(0, limits);  // until an end closes, or the test is over
+      const bool stalls = at >= faults.stall_at;
+      if (stalls && !released_) {  // until an end closes, or the test is over
+        const PushLimits moment{.stall = absl::Milliseconds(5), .cancelled = &stopping_};
+        if (absl::IsDeadlineExceeded(from.Wait(0, moment))) continue;
         break;
       }
+      const uint64_t next_event = stalls ? faults.cut_at : std::min(faults.cut_at, faults.stall_at);
       const size_t room = std::min<uint64_t>(buffer.size(), next_event - at);
       const auto got = from.ReadSome(absl::MakeSpan(buffer).first(room));
       if (!got.ok()) break;
@@ -107,9 +116,11 @@ class FaultProxy {
   const Socket listener_;
   const std::string address_;
   std::atomic<bool> stopping_{false};
+  std::atomic<bool> released_{false};
   std::atomic<uint64_t> forwarded_{0};
   Mutex mu_;
   ProxyFaults faults_ ABSL_GUARDED_BY(mu_);
+  int made_ ABSL_GUARDED_BY(mu_) = 0;  // connections since SetFaults
   std::list<Pair> pairs_ ABSL_GUARDED_BY(mu_);
   std::jthread accepter_;
 };

@@ -1,5 +1,6 @@
 #include "worker/service/handoff_messages.h"
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -159,6 +160,7 @@ pb::LinkRequest ToProto(const LinkOffer& offer) {
   *message.mutable_layout() = ToProto(offer.layout);
   for (const std::string& transport : offer.transports) message.add_transports(transport);
   message.set_peer(offer.peer);
+  message.set_connections(offer.connections);
   return message;
 }
 
@@ -171,6 +173,7 @@ pb::LinkResponse ToProto(const LinkGrant& grant) {
   message.set_transport_address(grant.endpoint.address);
   message.set_transport_token(grant.endpoint.token.data(), grant.endpoint.token.size());
   message.set_window_bytes(grant.endpoint.window_bytes);
+  message.set_connections(grant.endpoint.connections);
   *message.mutable_layout() = ToProto(grant.layout);
   return message;
 }
@@ -238,6 +241,7 @@ absl::StatusOr<LinkOffer> FromProto(const pb::LinkRequest& message) {
   }
   RETURN_IF_ERROR(CheckLength("peer", message.peer(), kMaxName));
   offer.peer = message.peer();
+  offer.connections = std::max(1u, message.connections());
   return offer;
 }
 
@@ -248,6 +252,7 @@ absl::StatusOr<LinkGrant> FromProto(const pb::LinkResponse& message) {
   grant.endpoint.link = {message.link_id(), message.epoch()};
   grant.endpoint.address = message.transport_address();
   grant.endpoint.window_bytes = message.window_bytes();
+  grant.endpoint.connections = std::max(1u, message.connections());
   if (message.transport_token().size() != grant.endpoint.token.size()) {
     return absl::InvalidArgumentError(absl::StrCat("kv message: transport_token of ",
                                                    message.transport_token().size(), " bytes"));

@@ -116,7 +116,8 @@ absl::StatusOr<std::unique_ptr<Handoffs>> MakeHandoffs(BlockMemory* memory,
                         .advertise_host = options.advertise_host,
                         .listen_tls = options.tls.listen,
                         .connect_tls = options.tls.connect,
-                        .insecure = options.insecure});
+                        .insecure = options.insecure,
+                        .connections = options.connections});
   RETURN_IF_ERROR(Annotate(tcp.status(), "kv.transfer_listen"));
   absl::StatusOr<std::unique_ptr<Transport>> shm = nullptr;
   if (options.shm) shm = MakeShmTransport({.directory = options.shm_directory});

@@ -30,6 +30,7 @@ struct HandoffOptions {
   std::string name;                             // this worker's address, for the peers' logs
   std::string transfer_listen = "127.0.0.1:0";  // kv.transfer_listen
   std::string advertise_host;                   // kv.advertise_host: numeric, or empty
+  uint32_t connections = 2;                     // kv.connections: of a link by tcp
   bool shm = true;                              // kv.shm
   std::string shm_directory;                    // kv.shm_directory; empty: this user's own
   WorkerTls tls;                                // of control, and of KV over tcp

@@ -161,6 +161,7 @@ TEST_P(Chaos, EveryHandoffEndsOnceAndAGoodOneIsWhole) {
   std::mt19937 random(seed);
   receiver_options_.lease = absl::Seconds(10);
   receiver_options_.park = absl::Seconds(10);
+  connections_ = GetParam() % 2 == 0 ? 1 : 3;
   door_.SetFaults({.seed = seed, .lose = 0.15, .repeat = 0.15, .swap = 0.15});
   Start();
   for (int round = 0; round < 12; ++round) {
@@ -201,6 +202,7 @@ TEST_P(Chaos, ALinkThatBreaksAgainAndAgainNeverDeliversHalfAPrompt) {
   const uint32_t seed = GetParam() + testing::UnitTest::GetInstance()->random_seed() * 8;
   SCOPED_TRACE(testing::Message() << "seed " << seed);
   std::mt19937 random(seed);
+  connections_ = GetParam() % 2 == 0 ? 1 : 3;
   Start();
   int good = 0;
   for (uint32_t round = 0; round < 40; ++round) {

@@ -54,8 +54,9 @@ class HandoffTest : public testing::Test {
   ~HandoffTest() override { Stop(); }
 
   void Start() {
-    there_ = *MakeTcpTransport({.stall_timeout = absl::Milliseconds(500)});
-    here_ = std::make_unique<ReroutedTransport>(*MakeTcpTransport({}));
+    there_ =
+        *MakeTcpTransport({.connections = connections_, .stall_timeout = absl::Milliseconds(500)});
+    here_ = std::make_unique<ReroutedTransport>(*MakeTcpTransport({.connections = connections_}));
     receiver_ = std::make_unique<Receiver>(&decode_, Transports{there_.get()}, receiver_options_);
     door_.Register(kDecode, receiver_.get());
     sender_ = std::make_unique<Sender>(&prefill_, Transports{here_.get()}, &door_, sender_options_);
@@ -129,6 +130,7 @@ class HandoffTest : public testing::Test {
     ExpectSameBytes(h.from, h.to);
   }
 
+  uint32_t connections_ = 1;  // of the link
   SenderOptions sender_options_;
   ReceiverOptions receiver_options_;
   MemoryBlocks prefill_{SmallLayout(), kBlocks}, decode_{SmallLayout(), kBlocks};

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_split.h"
 #include "kvstore/transport/socket.h"
 #include "kvstore/transport/wire.h"
@@ -54,14 +55,14 @@ TEST(TcpAddress, APortThatIsTakenIsUnavailable) {
 
 class TcpFaults : public testing::Test {
  protected:
-  void LinkThroughProxy(const ProxyFaults& faults) {
+  void LinkThroughProxy(const ProxyFaults& faults, uint32_t connections = 1) {
     proxy_.SetFaults(faults);
     receiver_->Retire(link_);
     sink_ = std::make_unique<RecordingSink>();
     link_ = {1, link_.epoch + 1};
     const Bytes16 token = {4, 5, 6};
-    ASSERT_THAT(receiver_->Admit({link_, token, 1 << 20}, sink_.get()), IsOk());
-    connected_ = sender_->Connect({link_, proxy_.address(), token, 1 << 20},
+    ASSERT_THAT(receiver_->Admit({link_, token, 1 << 20, connections}, sink_.get()), IsOk());
+    connected_ = sender_->Connect({link_, proxy_.address(), token, 1 << 20, connections},
                                   RealClock()->Now() + absl::Seconds(5));
   }
   // Pushes the payload as frames until one fails, at most `frames`.
@@ -76,8 +77,10 @@ class TcpFaults : public testing::Test {
   const std::vector<uint8_t> payload_ = RandomBytes(500, 1);
   std::unique_ptr<RecordingSink> sink_ = std::make_unique<RecordingSink>();
   std::unique_ptr<Transport> sender_ = *MakeTcpTransport({});
-  std::unique_ptr<Transport> receiver_ = *MakeTcpTransport(
-      {.handshake_timeout = absl::Milliseconds(200), .stall_timeout = absl::Milliseconds(200)});
+  std::unique_ptr<Transport> receiver_ =
+      *MakeTcpTransport({.connections = 3,
+                         .handshake_timeout = absl::Milliseconds(200),
+                         .stall_timeout = absl::Milliseconds(200)});
   FaultProxy proxy_{receiver_->address()};
   LinkName link_{1, 0};
   absl::StatusOr<std::unique_ptr<PushConnection>> connected_ = absl::UnknownError("not yet");
@@ -166,6 +169,28 @@ TEST_F(TcpFaults, ACutAtAnyByteEndsBothSides) {
   EXPECT_EQ(sink_->frames(), 0u) << "no frame was whole";
 }
 
+TEST_F(TcpFaults, ACutOfOneConnectionEndsTheWholeLinkOnBothSides) {
+  for (const int cut : {0, 1, 2}) {
+    for (const uint64_t at : {1, 47, 49, 300, 700, 5000}) {
+      SCOPED_TRACE(absl::StrCat("connection ", cut, " at byte ", at));
+      LinkThroughProxy({.cut_at = at, .only = cut}, 3);
+      if (at < wire::kHelloBytes) {
+        EXPECT_THAT(connected_, StatusIs(Code::kUnavailable));
+        continue;
+      }
+      if (!connected_.ok()) continue;  // the cut came before the welcome did
+      EXPECT_THAT(PushFrames(10'000), StatusIs(Code::kUnavailable));
+      EXPECT_TRUE((*connected_)->broken());
+      EXPECT_THAT(PushFrames(1), StatusIs(Code::kUnavailable)) << "by any other connection";
+      EXPECT_THAT(sink_->WaitForClose(), testing::Not(IsOk()));
+      const size_t frames = sink_->frames();
+      receiver_->Retire(link_);
+      EXPECT_EQ(sink_->closes(), 1u);
+      EXPECT_EQ(sink_->frames(), frames);
+    }
+  }
+}
+
 TEST_F(TcpFaults, AStallInsideAFrameEndsTheReceiversSide) {
   LinkThroughProxy({.stall_at = wire::kHelloBytes + wire::kFrameBytes + 100});
   ASSERT_THAT(connected_, IsOk());
@@ -202,11 +227,13 @@ TEST_F(TcpFaults, StrangersCostNothingLasting) {
 
 TEST(TcpLimits, LinksAndConnectionsAreBounded) {
   RecordingSink sink;
-  const auto receiver = *MakeTcpTransport({.max_links = 2});
+  EXPECT_THAT(MakeTcpTransport({.connections = 0}), StatusIs(Code::kInvalidArgument));
+  EXPECT_THAT(MakeTcpTransport({.connections = 17}),
+              StatusIs(Code::kInvalidArgument, HasSubstr("want 1 to 16")));
+  const auto receiver = *MakeTcpTransport({.max_links = 1, .connections = 2});
   ASSERT_THAT(receiver->Admit({{1, 1}, {}, 10}, &sink), IsOk());
-  ASSERT_THAT(receiver->Admit({{2, 1}, {}, 10}, &sink), IsOk());
   EXPECT_THAT(receiver->Admit({{3, 1}, {}, 10}, &sink),
-              StatusIs(Code::kUnavailable, HasSubstr("all 2 KV links")));
+              StatusIs(Code::kUnavailable, HasSubstr("all 1 KV links")));
   receiver->Retire({1, 1});
   EXPECT_THAT(receiver->Admit({{3, 1}, {}, 10}, &sink), IsOk());
 
