@@ -19,6 +19,7 @@
 #include "router/api/error_map.h"
 #include "router/api/inference_service.h"
 #include "router/api/model_catalog.h"
+#include "router/placement/pair_breaker.h"
 #include "router/placement/worker_table.h"
 #include "router/prompt/prompt_pool.h"
 
@@ -75,6 +76,7 @@ struct Router::Parts {
         metrics(&registry),
         calls({.max_inflight = given.limits().max_inflight(),
                .max_inflight_bytes = given.limits().max_inflight_bytes()}),
+        pairs({.clock = injected}),
         workers(WorkersOptions(std::move(to_workers))),
         models(ModelsOptions()) {}
 
@@ -92,6 +94,7 @@ struct Router::Parts {
   RouterMetrics metrics;
   Readiness readiness;
   CallRegistry calls;
+  PairBreaker pairs;
   WorkerTable workers;
   ModelCatalog models;
   std::unique_ptr<PromptPool> prompts;
@@ -134,6 +137,7 @@ ApiContext Router::Parts::MakeApi() {
   api.models = &models;
   api.prompts = prompts.get();
   api.calls = &calls;
+  api.pairs = &pairs;
   api.metrics = &metrics;
   api.clock = clock;
   api.max_prompt_bytes = config.limits().max_prompt_bytes();

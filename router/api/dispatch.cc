@@ -31,7 +31,7 @@ absl::Status DispatchAttempt(const RelayAttempt& attempt, DispatchOrder order,
   PlacementCall& call = order.call;
   call.kv_abi = attempt.kv_abi;
   // Several outputs that were resumed have no prompt's KV in common that could be handed over.
-  call.whole = !attempt.resume.empty() && call.outputs > 1;
+  call.whole = attempt.whole || (!attempt.resume.empty() && call.outputs > 1);
   call.avoid = attempt.avoid;
   call.exclude = attempt.exclude;
   ASSIGN_OR_RETURN(const Placement placed, Pick(workers, call));

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 
+#include "absl/strings/match.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "base/error_reason.h"
 #include "base/grpc_status.h"
 #include "base/status.h"
 
@@ -22,21 +24,43 @@ bool MayRetry(const AttemptFailure& failure) {
     case absl::StatusCode::kCancelled:
       return true;
     case absl::StatusCode::kDeadlineExceeded:
+    case absl::StatusCode::kFailedPrecondition:
       return !failure.partner.empty();
     default:
       return false;
   }
 }
 
-bool IsDraining(const absl::Status& why) {
+bool HasReason(const absl::Status& why, absl::string_view reason) {
   const auto info = DetailOf<google::rpc::ErrorInfo>(why);
-  return info && info->reason() == kDrainingReason;
+  return info && info->reason() == reason;
 }
+
+bool IsDraining(const absl::Status& why) { return HasReason(why, kDrainingReason); }
 
 // A worker that is alive and could do the request another time.
 bool HasNoRoom(const AttemptFailure& failure) {
   if (failure.how == LegEnd::kLost || IsDraining(failure.why)) return false;
-  return failure.how == LegEnd::kRefused || failure.partner.empty();
+  return failure.how == LegEnd::kRefused || failure.partner.empty() ||
+         HasReason(failure.why, kQueueTimeoutReason);
+}
+
+// Fields of a Submit that no client has a part in.
+bool IsRouters(absl::string_view field) {
+  for (const absl::string_view own : {"request_id", "role", "peer", "resume"}) {
+    if (absl::StartsWith(field, own)) return true;
+  }
+  return false;
+}
+
+// Whether a worker names something wrong that the client can't mend.
+bool RouterIsWrong(const absl::Status& why, bool checked_before) {
+  if (!absl::IsInvalidArgument(why) && !absl::IsUnimplemented(why)) return false;
+  if (checked_before) return true;
+  const auto bad = DetailOf<google::rpc::BadRequest>(why);
+  if (!bad) return false;
+  return std::any_of(bad->field_violations().begin(), bad->field_violations().end(),
+                     [](const auto& violation) { return IsRouters(violation.field()); });
 }
 
 void AddOnce(std::vector<std::string>& to, const std::string& address) {
@@ -73,6 +97,11 @@ std::string FailureName(const AttemptFailure& failure) {
   }
 }
 
+bool PairFailed(const AttemptFailure& failure) {
+  return failure.how == LegEnd::kFailed && !failure.partner.empty() &&
+         absl::IsFailedPrecondition(failure.why);
+}
+
 absl::Status LastWord(const absl::Status& why) {
   switch (why.code()) {
     case absl::StatusCode::kDeadlineExceeded:
@@ -87,7 +116,12 @@ absl::Status LastWord(const absl::Status& why) {
 }
 
 absl::Status AttemptLog::Fail(const AttemptFailure& failure) {
+  if (RouterIsWrong(failure.why, checked_)) {
+    return absl::InternalError(absl::StrCat("attempt ", attempt_, ": a worker finds wrong ",
+                                            "what the router made: ", failure.why.message()));
+  }
   if (!MayRetry(failure)) return failure.why;
+  checked_ = checked_ || failure.checked;
   const bool stopped = IsDraining(failure.why);  // it cut off what ran too long: nothing is wrong
   if (failure.how == LegEnd::kLost && failure.accepted && !stopped) {
     deaths_.push_back(absl::StrCat("attempt ", attempt_, ": ", failure.why.message()));
@@ -99,7 +133,10 @@ absl::Status AttemptLog::Fail(const AttemptFailure& failure) {
     if (attempt_ == 1) return last;
     return Annotate(last, absl::StrCat("attempt ", attempt_, " of ", attempt_));
   }
-  if (HasNoRoom(failure)) {
+  const bool no_room = HasNoRoom(failure);
+  if (absl::IsFailedPrecondition(failure.why)) {  // one of the two lacks what only two need
+    whole_ = true;
+  } else if (no_room) {
     AddOnce(exclude_, failure.worker);
   } else {
     // Whoever reports that its peer failed it is alive. A decode worker that reports anything may
@@ -108,7 +145,7 @@ absl::Status AttemptLog::Fail(const AttemptFailure& failure) {
     if (!blames_peer || failure.leg == LegKind::kDecode) AddOnce(avoid_, failure.worker);
     if (blames_peer) AddOnce(avoid_, failure.partner);
   }
-  may_wait_ = !HasNoRoom(failure);
+  may_wait_ = whole_ || !no_room;
   ++attempt_;
   return absl::OkStatus();
 }

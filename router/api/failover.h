@@ -27,12 +27,16 @@ struct AttemptFailure {
   LegEnd how = LegEnd::kFailed;
   bool accepted = false;  // the worker had taken the request
   absl::Status why;
-  std::string worker;   // address of the leg's
-  std::string partner;  // of the other leg's; empty where one worker did both
+  std::string worker;    // address of the leg's
+  std::string partner;   // of the other leg's; empty where one worker did both
+  bool checked = false;  // a worker of the attempt had taken the request: nothing is wrong with it
 };
 
 // "lost", "refused", "damaged", ...: one of few, for a metric's label.
 std::string FailureName(const AttemptFailure& failure);
+
+// Whether the two workers of the attempt are what does not go together, each being well.
+bool PairFailed(const AttemptFailure& failure);
 
 // What a client is told of a failure that could be retried, where no attempt follows. The time that
 // was up, or what was cancelled, was a handoff's: DEADLINE_EXCEEDED and CANCELLED are for a
@@ -49,7 +53,8 @@ class AttemptLog {
 
   // Notes that the current attempt has failed. OK: another may begin, and attempt() is its number.
   // Otherwise what the request ends with, which is FailedPrecondition (REQUEST_QUARANTINED) where
-  // too many workers died of it, or with it.
+  // too many workers died of it, or with it; and Internal where a worker calls wrong what only the
+  // router can have made so.
   absl::Status Fail(const AttemptFailure& failure);
 
   // Too many workers died of the request.
@@ -59,6 +64,8 @@ class AttemptLog {
   // they said that they have no room.
   const std::vector<std::string>& avoid() const { return avoid_; }
   const std::vector<std::string>& exclude() const { return exclude_; }
+  // One worker has to do both jobs: two could not hand over to each other.
+  bool whole() const { return whole_; }
   // Whether it is worth waiting for a worker where none can go on now. Not for room: whoever has
   // none says so at once, and the client decides.
   bool may_wait() const { return may_wait_; }
@@ -68,7 +75,9 @@ class AttemptLog {
   uint32_t attempt_ = 1;
   std::vector<std::string> deaths_;  // "attempt 1: worker ... was lost", of each that had accepted
   std::vector<std::string> avoid_, exclude_;
+  bool whole_ = false;
   bool may_wait_ = true;
+  bool checked_ = false;  // a worker of an earlier attempt found nothing wrong with the request
   bool quarantined_ = false;
 };
 

@@ -112,6 +112,7 @@ DispatchOrder MakeOrder(const Job& job) {
   call.prompt_tokens = static_cast<uint32_t>(job.prompt.ids.size());
   call.max_tokens = job.prompt.max_tokens;
   call.outputs = OutputsOf(job.request.sampling());
+  call.apart = job.api.pairs->Apart();
   return {std::move(call), [&job] { return MakeSubmit(job); }};
 }
 
@@ -179,6 +180,7 @@ std::shared_ptr<Relay> StartGenerate(const ApiContext& api, const iv1::GenerateR
   options.slow_client_timeout = api.slow_client_timeout;
   options.failover = api.failover;
   options.metrics = api.metrics;
+  options.pairs = api.pairs;
   auto relay = std::make_shared<Relay>(std::move(options));
   auto job = std::make_shared<Job>(
       Job{.api = api, .request = request, .relay = relay, .deadline = deadline});

@@ -6,6 +6,7 @@
 #include "router/api/call_registry.h"
 #include "router/api/model_catalog.h"
 #include "router/api/relay.h"
+#include "router/placement/pair_breaker.h"
 #include "router/placement/worker_table.h"
 #include "router/prompt/prompt_pool.h"
 #include "tandem/inference/v1/inference.pb.h"
@@ -18,6 +19,7 @@ struct ApiContext {
   ModelCatalog* models = nullptr;
   PromptPool* prompts = nullptr;
   CallRegistry* calls = nullptr;
+  PairBreaker* pairs = nullptr;
   const RouterMetrics* metrics = nullptr;
   const Clock* clock = RealClock();
   size_t max_prompt_bytes = 8 << 20;

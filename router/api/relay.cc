@@ -71,16 +71,19 @@ void Relay::ExpectPrefill(uint32_t attempt) {
 }
 
 bool Relay::AddLeg(LegOrder order) {
+  std::optional<WorkerPair> pair;
   {
     MutexLock lock(&mu_);
     if (!Current(order.attempt)) return false;
     leg(order.kind).session = order.session;
     leg(order.kind).address = order.address;
+    if (order.kind == LegKind::kPrefill) pair = PairOf();
     if (kv_abi_ != order.kv_abi) {  // what came before need not be what comes now
       for (Output& output : outputs_) output.line.Forget();
     }
     kv_abi_ = order.kv_abi;
   }
+  if (pair && options_.pairs != nullptr) options_.pairs->Tried(*pair);
   order.submit.set_attempt(order.attempt);
   if (order.kind == LegKind::kDecode && order.submit.resume_size() > 0) {
     options_.metrics->resumed_requests.Add();
@@ -135,6 +138,7 @@ void Relay::OnStep(uint32_t attempt, LegKind kind, const wv1::SequenceStep& step
     std::vector<uint32_t> forwarded;
     for (const Output& output : outputs_) forwarded.push_back(output.line.forwarded());
     absl::Status applied = Apply(kind, step);
+    if (step.has_handoff() && split_ && step.handoff().kv_bytes() > 0) calls.worked = PairOf();
     for (uint32_t i = 0; i < outputs_.size(); ++i) {
       if (outputs_[i].line.forwarded() > forwarded[i]) Timestamp(i, &calls);
     }
@@ -393,6 +397,10 @@ void Relay::Run(Calls calls) {
   if (calls.conflict) options_.metrics->token_conflicts.Add();
   if (calls.quarantined) options_.metrics->quarantined_requests.Add();
   for (const std::string& why : calls.failures) options_.metrics->failed_attempts.With({why}).Add();
+  if (options_.pairs != nullptr) {
+    if (calls.worked) options_.pairs->Worked(*calls.worked);
+    if (calls.failed) options_.pairs->Failed(*calls.failed);
+  }
   for (const absl::Duration latency : calls.latencies) {
     options_.metrics->inter_token_latency.With({calls.model}).Observe(latency);
   }

@@ -14,6 +14,7 @@
 #include "base/mutex.h"
 #include "router/api/failover.h"
 #include "router/api/token_line.h"
+#include "router/placement/pair_breaker.h"
 #include "router/placement/worker_channel.h"
 #include "router/prompt/deltas.h"
 #include "tandem/inference/v1/inference.pb.h"
@@ -49,6 +50,7 @@ struct RelayAttempt {
   // As PlacementCall has them.
   std::string kv_abi;
   std::vector<std::string> avoid, exclude;
+  bool whole = false;
 };
 
 // Sends an attempt to workers that it chooses, by AddLeg. Called without a lock held, by any
@@ -77,7 +79,8 @@ class Relay final : public std::enable_shared_from_this<Relay> {
     // A client that has blocked its answer for so long is given up.
     absl::Duration slow_client_timeout = absl::Seconds(30);
     FailoverOptions failover;
-    const RouterMetrics* metrics = nullptr;  // outlives the relay
+    const RouterMetrics* metrics = nullptr;  // outlives the relay, as does the next
+    PairBreaker* pairs = nullptr;            // is told how handoffs go
   };
   // What the answer is made of, known once the prompt is.
   struct Plan {
@@ -196,6 +199,10 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   void NoteFailedAttempt(const AttemptFailure& failure) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   AttemptFailure FailureOf(LegKind kind, LegEnd how, absl::Status why)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // Who hands over to whom in this attempt.
+  WorkerPair PairOf() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    return {leg(LegKind::kPrefill).address, leg(LegKind::kDecode).address};
+  }
   // Forgets all that belongs to an attempt.
   void ResetAttempt() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   RelayAttempt NextAttempt() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

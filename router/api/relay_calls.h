@@ -1,4 +1,5 @@
 #pragma once
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,8 @@ struct Relay::Calls {
   std::string model;                      // of the latencies
   std::vector<std::string> failures;      // FailureName of each attempt that has failed
   bool quarantined = false;
+  // A pair of workers between which a handoff succeeded, or can't.
+  std::optional<WorkerPair> worked, failed;
   bool dispatch = false;  // another attempt
   Dispatcher unused;      // dropped without the lock: it may have the last relay
 };

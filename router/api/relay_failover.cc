@@ -57,6 +57,7 @@ AttemptFailure Relay::FailureOf(LegKind kind, LegEnd how, absl::Status why) {
   failure.leg = kind;
   failure.how = how;
   failure.accepted = leg(kind).accepted;
+  for (const Leg& one : legs_) failure.checked = failure.checked || one.accepted || one.reported;
   failure.worker = leg(kind).address;
   if (split_) {
     failure.partner = leg(kind == LegKind::kDecode ? LegKind::kPrefill : LegKind::kDecode).address;
@@ -83,6 +84,7 @@ void Relay::FailAttempt(const AttemptFailure& failure, Calls* calls) {
     return End(verdict, calls);
   }
   NoteFailedAttempt(failure);
+  if (PairFailed(failure)) calls->failed = PairOf();
   Leave(LegKind::kPrefill, /*cancel=*/true, calls);
   Leave(LegKind::kDecode, /*cancel=*/true, calls);
   ResetAttempt();
@@ -125,6 +127,7 @@ RelayAttempt Relay::NextAttempt() {
   next.number = attempts_.attempt();
   next.avoid = attempts_.avoid();
   next.exclude = attempts_.exclude();
+  next.whole = attempts_.whole();
   for (uint32_t i = 0; i < outputs_.size(); ++i) {
     const Output& output = outputs_[i];
     if (!output.ended && output.resumed == 0) continue;

@@ -128,12 +128,16 @@ Candidates Sift(absl::Span<const WorkerView> workers, const PlacementCall& call)
   return out;
 }
 
-std::optional<Placement> PickPair(absl::Span<const WorkerView> workers, const Candidates& from) {
+std::optional<Placement> PickPair(absl::Span<const WorkerView> workers, const PlacementCall& call,
+                                  const Candidates& from) {
   for (const size_t decode : from.decode) {
     for (const size_t prefill : from.prefill) {
-      if (Interchangeable(*workers[prefill].facts, *workers[decode].facts)) {
-        return Placement{decode, prefill};
-      }
+      const WorkerFacts& p = *workers[prefill].facts;
+      const WorkerFacts& d = *workers[decode].facts;
+      if (!Interchangeable(p, d)) continue;
+      const auto same =
+          std::find(call.apart.begin(), call.apart.end(), WorkerPair{p.address, d.address});
+      if (same == call.apart.end()) return Placement{decode, prefill};
     }
   }
   return std::nullopt;
@@ -168,7 +172,7 @@ uint64_t Capacity(const WorkerFacts& facts, uint32_t prompt_tokens, uint32_t out
 
 absl::StatusOr<Placement> Pick(absl::Span<const WorkerView> workers, const PlacementCall& call) {
   const Candidates from = Sift(workers, call);
-  const std::optional<Placement> pair = PickPair(workers, from);
+  const std::optional<Placement> pair = PickPair(workers, call, from);
   if (pair && !call.whole) return *pair;
   for (const std::vector<size_t>* group :
        {&from.unified, &from.decode, &from.prefill, &from.avoided}) {

@@ -11,6 +11,12 @@
 
 namespace tandem {
 
+// Two workers of which one may hand over to the other, by their addresses.
+struct WorkerPair {
+  std::string prefill, decode;
+  friend auto operator<=>(const WorkerPair&, const WorkerPair&) = default;
+};
+
 // The request as far as placement is concerned.
 struct PlacementCall {
   std::string model;
@@ -24,6 +30,7 @@ struct PlacementCall {
   bool whole = false;                // one worker does both
   std::vector<std::string> avoid;    // addresses that are taken alone, where there is no other
   std::vector<std::string> exclude;  // addresses that are not taken
+  std::vector<WorkerPair> apart;     // not taken together
 };
 
 // Indices into the views that Pick was given.

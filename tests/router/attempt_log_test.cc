@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/error_reason.h"
 #include "base/grpc_status.h"
 #include "base/status.h"
 #include "router/api/failover.h"
@@ -38,6 +39,30 @@ TEST(AttemptLog, AnErrorThatNoOtherWorkerCanMendIsTheRequestsEnd) {
   }
 }
 
+TEST(AttemptLog, WhatOnlyTheRouterCanHaveMadeWrongIsNotTheClientsFault) {
+  for (const absl::StatusCode code :
+       {absl::StatusCode::kInvalidArgument, absl::StatusCode::kUnimplemented}) {
+    AttemptLog log({});
+    AttemptFailure taken = Death("a");
+    taken.checked = true;
+    EXPECT_TRUE(log.Fail(taken).ok());
+    EXPECT_THAT(log.Fail(Whole(LegEnd::kRefused, absl::Status(code, "resume[0]: too long"))),
+                StatusIs(absl::StatusCode::kInternal, HasSubstr("attempt 2")));
+  }
+  AttemptLog first({});
+  EXPECT_THAT(first.Fail(Whole(LegEnd::kRefused,
+                               WithFieldViolation(absl::InvalidArgumentError("peer: it is empty"),
+                                                  "peer", "it is empty"))),
+              StatusIs(absl::StatusCode::kInternal, HasSubstr("peer")));
+}
+
+TEST(AttemptLog, WhatNoWorkerHasCheckedYetMayBeTheClientsFaultInAnyAttempt) {
+  AttemptLog log({});
+  EXPECT_TRUE(log.Fail(Death("a", /*accepted=*/false)).ok());
+  EXPECT_THAT(log.Fail(Whole(LegEnd::kRefused, absl::InvalidArgumentError("sampling.seed"))),
+              StatusIs(absl::StatusCode::kInvalidArgument));
+}
+
 TEST(AttemptLog, OnlyAHandoffHasADeadlineThatIsNotTheClients) {
   AttemptLog log({});
   const absl::Status late = absl::DeadlineExceededError("the lease ended");
@@ -57,6 +82,23 @@ TEST(AttemptLog, AWorkerThatReportsItsPeersFailureIsTrustedAndThePeerAvoided) {
   EXPECT_TRUE(log.may_wait());
 }
 
+TEST(AttemptLog, WhereTwoWorkersDoNotGoTogetherOneOfThemDoesBothJobs) {
+  const AttemptFailure unlike = Split(LegKind::kPrefill, LegEnd::kFailed,
+                                      absl::FailedPreconditionError("KV layouts differ in dtype"));
+  EXPECT_TRUE(PairFailed(unlike));
+  AttemptLog log({});
+  EXPECT_FALSE(log.whole());
+  EXPECT_TRUE(log.Fail(unlike).ok());
+  EXPECT_TRUE(log.whole());
+  EXPECT_THAT(log.avoid(), IsEmpty());
+  EXPECT_THAT(log.exclude(), IsEmpty());
+  EXPECT_TRUE(log.may_wait());
+  const AttemptFailure lacks =
+      Whole(LegEnd::kRefused, absl::FailedPreconditionError("no tokenizer.json"));
+  EXPECT_FALSE(PairFailed(lacks));
+  EXPECT_THAT(log.Fail(lacks), StatusIs(absl::StatusCode::kFailedPrecondition));
+}
+
 TEST(AttemptLog, ADecodeWorkerThatReportsDamageMayItselfDoIt) {
   AttemptLog log({});
   EXPECT_TRUE(
@@ -69,6 +111,18 @@ TEST(AttemptLog, WhoeverHasNoRoomIsNotAskedAgainNorWaitedFor) {
     AttemptLog log({});
     EXPECT_TRUE(log.Fail(Whole(how, absl::UnavailableError("the queue is full"))).ok());
     EXPECT_THAT(log.exclude(), ElementsAre("u"));
+    EXPECT_FALSE(log.may_wait());
+  }
+}
+
+TEST(AttemptLog, OfTwoWorkersOnlyTheOneWhoseQueueWasTooLongIsPassedOver) {
+  const absl::Status waited =
+      WithReason(absl::UnavailableError("too few blocks became free"), kQueueTimeoutReason);
+  for (const LegKind leg : {LegKind::kPrefill, LegKind::kDecode}) {
+    AttemptLog log({});
+    EXPECT_TRUE(log.Fail(Split(leg, LegEnd::kFailed, waited)).ok());
+    EXPECT_THAT(log.exclude(), ElementsAre(leg == LegKind::kPrefill ? "p" : "d"));
+    EXPECT_THAT(log.avoid(), IsEmpty());
     EXPECT_FALSE(log.may_wait());
   }
 }

@@ -190,6 +190,43 @@ TEST_F(FailoverTest, AHandoffThatFailsIsNotTriedAgainWithTheWorkerThatIsBlamed) 
   EXPECT_EQ(call->Rest().text(), "ok");
 }
 
+TEST_F(FailoverTest, AfterTwoWorkersCouldNotLinkOneDoesBothJobsForThisRequestAndTheNext) {
+  FakeWorker* prefill = Add(wv1::ROLE_PREFILL);
+  FakeWorker* decode = Add(wv1::ROLE_DECODE);
+  Start();
+  auto call = router_->Generate(TextRequest("Hi", 9));
+  const wv1::Submit d = decode->NextSubmit();
+  prefill->SendError(prefill->NextSubmit().handle(), 9, "KV layouts differ in block_tokens");
+  EXPECT_TRUE(decode->AwaitCancel(d.handle()));
+  const auto [one, whole] = Next();
+  EXPECT_EQ(whole.role(), wv1::ROLE_UNIFIED);
+  EXPECT_EQ(whole.attempt(), 2u);
+  one->Send(whole.handle(), {.ids = Bytes("ok"), .finish = true});
+  EXPECT_EQ(call->Rest().text(), "ok");
+  prefill->AnswerAll("next");
+  decode->AnswerAll("next");
+  const Answer next = router_->GenerateAll(TextRequest("Ho", 9));
+  EXPECT_EQ(next.messages.back().end().serving().prefill_worker(),
+            next.messages.back().end().serving().decode_worker())
+      << "the pair was taken again";
+}
+
+TEST_F(FailoverTest, AWorkersComplaintAboutWhatIsResumedIsNotTheClientsFault) {
+  Add(wv1::ROLE_UNIFIED);
+  Add(wv1::ROLE_UNIFIED);
+  Start();
+  auto call = router_->Generate(TextRequest("Hi", 9));
+  const auto [one, submit] = Next();
+  one->Send(submit.handle(), {.ids = Bytes("a")});
+  call->Next();
+  one->EndSession();
+  const auto [other, again] = Next();
+  other->Refuse(again.handle(), 3, "resume[0].token_ids: wrong");
+  const grpc::Status status = call->Rest().status;
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::INTERNAL);
+  EXPECT_EQ(ReasonOf(status), "INTERNAL");
+}
+
 TEST_F(FailoverTest, AFullWorkersRefusalSendsTheRequestToAnotherAndThenToItsClient) {
   Add(wv1::ROLE_UNIFIED);
   Add(wv1::ROLE_UNIFIED);

@@ -95,6 +95,14 @@ TEST(Policy, NeverPairsWorkersWhoseCachesDiffer) {
   EXPECT_EQ(Picked({{'p', 0, "a"}, {'d', 0, "b"}}), "d1");  // it can do both
 }
 
+TEST(Policy, TakesNoPairThatIsToStayApart) {
+  PlacementCall call = {"m", "r", 10, 20};
+  call.apart = {{"p0", "d1"}};
+  EXPECT_EQ(Picked({{'p'}, {'d'}}, call), "d1") << "it can do both";
+  EXPECT_EQ(Picked({{'p'}, {'d'}, {'p', 9}}, call), "p2>d1");
+  EXPECT_EQ(Picked({{'p'}, {'d'}, {'d', 9}}, call), "p0>d2");
+}
+
 TEST(Policy, OneWorkerDoesBothWhereThereIsNoPair) {
   EXPECT_EQ(Picked({{'p'}}), "p0");
   EXPECT_EQ(Picked({{'p', 0}, {'u', 9}}), "u1");

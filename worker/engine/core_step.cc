@@ -3,6 +3,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/check.h"
+#include "base/error_reason.h"
 #include "base/log.h"
 #include "base/status.h"
 #include "worker/engine/core.h"
@@ -80,17 +81,21 @@ absl::Status EngineCore::ExpiryOf(const Sequence& waiting, absl::Time now) const
   if (waiting.preempted) return absl::OkStatus();
   if (now - waiting.ready_since < options_.queue_timeout) return absl::OkStatus();
   if (waiting.compiling) {
-    return absl::UnavailableError(absl::StrCat("its grammar was not compiled within ",
-                                               absl::FormatDuration(options_.queue_timeout),
-                                               ": others were before it"));
+    return WithReasonName(
+        absl::UnavailableError(absl::StrCat("its grammar was not compiled within ",
+                                            absl::FormatDuration(options_.queue_timeout),
+                                            ": others were before it")),
+        kQueueTimeoutReason);
   }
   const uint32_t held = HeldSequences();
   const bool all_run = held + SequencesNeeded(waiting.request()) > limits_.max_sequences;
-  return absl::UnavailableError(
-      absl::StrCat(all_run ? "none of the running requests ended" : "too few KV blocks became free",
-                   " within ", absl::FormatDuration(options_.queue_timeout), ": ", waiting_.size(),
-                   " requests wait, ", held, " of at most ", limits_.max_sequences, " run, ",
-                   cache_.available(), " of ", parts_.pool->blocks(), " blocks are free"));
+  return WithReasonName(
+      absl::UnavailableError(absl::StrCat(
+          all_run ? "none of the running requests ended" : "too few KV blocks became free",
+          " within ", absl::FormatDuration(options_.queue_timeout), ": ", waiting_.size(),
+          " requests wait, ", held, " of at most ", limits_.max_sequences, " run, ",
+          cache_.available(), " of ", parts_.pool->blocks(), " blocks are free")),
+      kQueueTimeoutReason);
 }
 
 void EngineCore::ExpireWaiting(absl::Time now) {

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/error_reason.h"
 #include "tests/support/status_matchers.h"
 #include "tests/worker/engine/harness.h"
 
@@ -168,6 +169,7 @@ TEST(EngineCore, WhoDoesNotFitNowWaitsAndIsRefusedWhenItTakesTooLong) {
   EXPECT_FALSE(h.Turn());
   EXPECT_THAT(h.sink->heard[2].error,
               StatusIs(absl::StatusCode::kUnavailable, HasSubstr("0 of 4 blocks are free")));
+  EXPECT_EQ(h.sink->heard[2].error.GetPayload(kReasonName), kQueueTimeoutReason);
   h.core->SetPaused(CoreHarness::kSession, 1, false);
   h.RunDry();
   ExpectAnswer(ToyRequest(1, 16, 48), h.sink->heard[1]);
