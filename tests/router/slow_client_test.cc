@@ -50,9 +50,10 @@ TEST_F(SlowClientTest, IsPausedAtTheWorkerAndGoesOnWhenItReads) {
   EXPECT_THAT(router_->router()->MetricsText(),
               ::testing::HasSubstr("tandem_client_pauses_total 1"));
   uint32_t read = 0;
-  while (!worker_.resumed(submit.handle())) {
+  while (read < sent && !worker_.resumed(submit.handle())) {
     read += call->Next().outputs(0).token_ids_size();
   }
+  EXPECT_TRUE(worker_.AwaitResume(submit.handle()));
   worker_.Send(submit.handle(), {.first_index = sent, .ids = Bytes("b"), .finish = true});
   const Answer rest = call->Rest();
   ASSERT_TRUE(rest.status.ok()) << rest.status.error_message();
