@@ -100,6 +100,25 @@ TEST_F(SqliteStoreTest, ASecondRouterOnTheFileIsRefused) {
   EXPECT_THAT(Open(), IsOk());
 }
 
+TEST_F(SqliteStoreTest, ABackupTakenWhileTheStoreIsUsedCanBeOpened) {
+  ASSERT_OK_AND_ASSIGN(const auto store, Open());
+  ASSERT_THAT(store->Append(BatchOf(0, 100)), IsOk());
+  const std::string copy = folder_.path() + "/copy.db";
+  sqlite3 *from = nullptr, *to = nullptr;
+  ASSERT_EQ(sqlite3_open(path_.c_str(), &from), SQLITE_OK);
+  ASSERT_EQ(sqlite3_open(copy.c_str(), &to), SQLITE_OK);
+  sqlite3_backup* const backup = sqlite3_backup_init(to, "main", from, "main");
+  ASSERT_NE(backup, nullptr);
+  ASSERT_EQ(sqlite3_backup_step(backup, 3), SQLITE_OK);  // there is more to copy
+  ASSERT_THAT(store->Append(BatchOf(1, 100)), IsOk());
+  ASSERT_EQ(sqlite3_backup_step(backup, -1), SQLITE_DONE);
+  EXPECT_EQ(sqlite3_backup_finish(backup), SQLITE_OK);
+  sqlite3_close(from);
+  sqlite3_close(to);
+  ASSERT_OK_AND_ASSIGN(const auto restored, OpenSqliteStore({.path = copy}));
+  EXPECT_EQ(AllCharges(*restored), AllCharges(*store));
+}
+
 TEST_F(SqliteStoreTest, ANewerSchemaIsRefusedAndLeftAsItIs) {
   {
     ASSERT_THAT(Open(), IsOk());
