@@ -1,6 +1,7 @@
-// Router and workers in virtual time: real relays, placement and engine cores, over a network, with
-// handoffs and processes that fail. A seed says everything; one that fails is printed, and
-// TANDEM_SEED=N runs it alone.
+// Router and workers in virtual time: real relays, placement, engine cores and `sim` backends (in
+// every other run the toy model, which checks more), over a network, with handoffs and processes
+// that fail, and come back with other weights. A seed says everything; one that fails is printed,
+// and TANDEM_SEED=N runs it alone.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -27,8 +28,12 @@ struct Storm {
 class Simulation {
  public:
   Simulation(uint64_t seed, const Storm& storm)
-      : storm_(storm), cluster_(seed, 2 + seed % 20), events_(cluster_.events()) {
-    AddWorkers();
+      : storm_(storm),
+        backend_(seed % 2 == 0 ? Weights::Backend::kSim : Weights::Backend::kToy),
+        cluster_(seed, 2 + seed % 20),
+        events_(cluster_.events()) {
+    AddWorkers("r");
+    if (events_.OneIn(3)) AddWorkers("s");
     for (int i = 0; i < storm_.requests; ++i) {
       events_.After(Sometime(), [this, i] { AddClient(i); });
     }
@@ -52,7 +57,8 @@ class Simulation {
  private:
   absl::Duration Sometime() { return events_.Between(absl::ZeroDuration(), absl::Seconds(2)); }
 
-  void AddWorkers() {
+  void AddWorkers(const std::string& revision) {
+    revisions_.push_back(revision);
     std::vector<WorkerRole> roles = {WorkerRole::kPrefill, WorkerRole::kDecode};
     for (uint64_t more = events_.Below(3); more > 0; --more) {
       roles.push_back(std::vector{WorkerRole::kPrefill, WorkerRole::kDecode,
@@ -62,6 +68,10 @@ class Simulation {
     for (const WorkerRole role : roles) {
       SimWorker::Options options = {.role = role,
                                     .blocks = static_cast<uint32_t>(60 + events_.Below(60))};
+      options.weights = {revision, backend_};
+      options.timing.step = events_.Between(absl::Microseconds(200), absl::Milliseconds(3));
+      options.timing.prefill_row = absl::Microseconds(5);
+      options.timing.decode_row = absl::Microseconds(50);
       options.engine.max_sequences = static_cast<uint32_t>(4 + events_.Below(12));
       options.engine.max_batch_tokens = 64;
       options.engine.lookahead_tokens = static_cast<uint32_t>(1 + events_.Below(40));
@@ -97,6 +107,7 @@ class Simulation {
     SimClient::Options options;
     options.request_id = absl::StrCat("r", number);
     options.submit = MakeSubmit(number);
+    options.revision = revisions_[events_.Below(revisions_.size())];
     options.failover = storm_.failover;
     if (events_.OneIn(6)) options.read_pause = absl::Milliseconds(150);
     if (storm_.clients_leave && events_.OneIn(8)) options.cancel_after = Sometime();
@@ -105,13 +116,16 @@ class Simulation {
 
   void Harm() {
     SimWorker& worker = *cluster_.workers()[events_.Below(cluster_.workers().size())];
-    switch (events_.Below(6)) {
+    switch (events_.Below(7)) {
       case 0:
         return worker.Reset();
       case 1:
         return worker.Stall(events_.Between(absl::Milliseconds(100), absl::Seconds(5)));
       case 2:
         return worker.Drain(events_.Between(absl::Milliseconds(20), absl::Seconds(1)));
+      case 3:
+        return worker.Swap({events_.OneIn(2) ? "s" : "r", backend_},
+                           events_.Between(absl::Milliseconds(50), absl::Seconds(2)));
       default:
         return worker.Kill(events_.Between(absl::Milliseconds(20), absl::Seconds(1)));
     }
@@ -125,7 +139,7 @@ class Simulation {
     }
     for (uint32_t i = 0; i < client.outputs().size(); ++i) {
       const SimClient::Output& output = client.outputs()[i];
-      ToyAnswer expected = ExpectedAnswer(request, i);
+      ToyAnswer expected = ExpectedAnswer(request, i, {client.options().revision, backend_});
       EXPECT_EQ(output.finish.has_value(), whole || output.finish);
       if (whole) {
         EXPECT_EQ(output.token_ids, expected.token_ids) << "output " << i;
@@ -143,6 +157,8 @@ class Simulation {
   }
 
   const Storm storm_;
+  const Weights::Backend backend_;
+  std::vector<std::string> revisions_;  // that are served for good
   SimCluster cluster_;
   Events& events_;  // the cluster's
 };

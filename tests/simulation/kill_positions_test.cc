@@ -206,7 +206,8 @@ TEST(KillPositionsReference, TheUndisturbedAnswerIsWhatTheModelSaysAlone) {
     const SimClient& client = cluster.AddClient(std::move(asked));
     cluster.Run(1);
     for (uint32_t i = 0; i < client.outputs().size(); ++i) {
-      EXPECT_EQ(client.outputs()[i].token_ids, ExpectedAnswer(client.request(), i).token_ids);
+      EXPECT_EQ(client.outputs()[i].token_ids,
+                ExpectedAnswer(client.request(), i, Weights()).token_ids);
     }
   }
 }

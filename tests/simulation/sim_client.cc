@@ -73,7 +73,7 @@ absl::Status SimClient::Dispatch(const RelayAttempt& attempt) {
   for (const auto& worker : *workers_) views.push_back(worker->View());
   PlacementCall call;
   call.model = "toy";
-  call.revision = "r";
+  call.revision = options_.revision;
   call.prompt_tokens = options_.submit.prompt_ids_size();
   call.max_tokens = options_.submit.stopping().max_tokens();
   call.outputs = static_cast<uint32_t>(outputs_.size());

@@ -20,6 +20,7 @@ class SimClient final : public RelayReader, public std::enable_shared_from_this<
   struct Options {
     std::string request_id;
     worker::v1::Submit submit;  // but for what an attempt adds
+    std::string revision = "r";
     FailoverOptions failover;
     // Between two reads; a slow client makes its request pause.
     absl::Duration read_pause = absl::Milliseconds(1);

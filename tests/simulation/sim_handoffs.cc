@@ -194,6 +194,9 @@ void SimHandoffs::EndReceive(const ReceiverName& name, absl::Status why) {
 
 void SimHandoffs::Copy(const Sending& from, const Receiving& to) {
   const size_t bytes = from.memory->layout().slice_bytes();
+  if (from.memory->layout().kv_abi != to.memory->layout().kv_abi) {
+    faults.emplace_back("KV of other weights");
+  }
   if (from.blocks.size() != to.blocks.size()) faults.emplace_back("prompts of unequal length");
   for (const auto& [layer, taken] : from.taken) {
     for (size_t i = to.held_blocks; i < to.blocks.size(); ++i) {

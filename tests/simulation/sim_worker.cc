@@ -65,16 +65,18 @@ class SimWorker::Sink final : public StepSink {
 };
 
 SimWorker::Process::Process(Events* events, SimHandoffs* handoffs, const Options& options,
-                            LifeId life)
+                            const Weights& weights, LifeId life)
     : number(life),
-      model({.blocks = options.blocks}),
+      revision(weights.revision),
+      loaded(Load(weights, options.blocks, options.timing,
+                  [this](absl::Duration time) { computing += time; })),
       pool(*BlockPool::Create({.blocks = options.blocks})),
-      sender(handoffs->SenderOf(life, model.kv())),
-      receiver(handoffs->ReceiverOf(life, options.address, model.kv())),
+      sender(handoffs->SenderOf(life, loaded.model->kv())),
+      receiver(handoffs->ReceiverOf(life, options.address, loaded.model->kv())),
       posted(std::make_shared<BoundedQueue<EngineMessage>>(1 << 16)) {
   core =
       *EngineCore::Create(options.engine,
-                          {.model = &model,
+                          {.model = loaded.model.get(),
                            .pool = pool.get(),
                            .sender = sender.get(),
                            .receiver = receiver.get(),
@@ -91,11 +93,12 @@ SimWorker::SimWorker(Events* events, SimHandoffs* handoffs, Options options)
       options_(std::move(options)),
       limits_(
           {.max_context = 4096, .vocabulary = ToyModel::kVocab, .roles = RolesOf(options_.role)}),
+      weights_(options_.weights),
       facts_(std::make_shared<WorkerFacts>()) {
   facts_->address = facts_->handoff_address = options_.address;
   facts_->role = options_.role;
   facts_->model = "toy";
-  facts_->revision = facts_->kv_abi = "r";
+  facts_->revision = facts_->kv_abi = weights_.revision;
   facts_->block_tokens = 16;
   facts_->blocks = options_.blocks;
   facts_->max_context = limits_.max_context;
@@ -104,7 +107,7 @@ SimWorker::SimWorker(Events* events, SimHandoffs* handoffs, Options options)
 
 void SimWorker::Start() {
   const LifeId number = options_.number * 1'000'000 + ++lives_;
-  process_ = std::make_unique<Process>(events_, handoffs_, options_, number);
+  process_ = std::make_unique<Process>(events_, handoffs_, options_, weights_, number);
   events_->After(absl::ZeroDuration(), [this, number] { Step(number); });
   Connect();
 }
@@ -112,7 +115,7 @@ void SimWorker::Start() {
 void SimWorker::Kill(absl::Duration away) {
   if (process_ == nullptr) return;
   handoffs_->Died(process_->number);
-  for (const std::string& fault : process_->model.faults) faults_.push_back(fault);
+  faults_ = faults();
   process_ = nullptr;
   Break(absl::UnavailableError("the connection was reset"));
   events_->After(away, [this] { Start(); });
@@ -128,6 +131,15 @@ void SimWorker::Stall(absl::Duration length) {
   if (length < kSilence) return;
   events_->After(kSilence, [this, epoch = epoch_] {
     if (epoch == epoch_ && epoch != 0) Break(absl::UnavailableError("no heartbeat for 3s"));
+  });
+}
+
+void SimWorker::Swap(Weights other, absl::Duration length) {
+  weights_ = std::move(other);
+  Kill(events_->Between(absl::Milliseconds(10), absl::Milliseconds(300)));
+  events_->After(length, [this] {
+    weights_ = options_.weights;
+    Kill(events_->Between(absl::Milliseconds(10), absl::Milliseconds(300)));
   });
 }
 
@@ -152,7 +164,10 @@ void SimWorker::Step(LifeId number) {
       message(*process_->core);
     }
     const bool worked = process_->core->Step();
-    next = worked ? events_->Between(absl::Microseconds(500), absl::Milliseconds(4)) : kIdleStep;
+    next = std::exchange(process_->computing, absl::ZeroDuration());
+    if (next == absl::ZeroDuration()) {
+      next = worked ? events_->Between(absl::Microseconds(500), absl::Milliseconds(4)) : kIdleStep;
+    }
     const EngineLoad load = process_->core->load();
     if (process_->draining && load.waiting == 0 && load.running == 0) {
       return Kill(events_->Between(absl::Milliseconds(10), absl::Milliseconds(300)));
@@ -170,6 +185,7 @@ void SimWorker::Connect() {
     facts_ = std::make_shared<WorkerFacts>(*facts_);
     facts_->state = WorkerState::kReady;
     facts_->incarnation = process_->number;
+    facts_->revision = facts_->kv_abi = process_->revision;
   });
 }
 
@@ -189,9 +205,9 @@ void SimWorker::Break(const absl::Status& why) {
   Connect();
 }
 
-absl::Time SimWorker::InOrder(absl::Time* last) {
-  const absl::Time at =
-      events_->clock()->Now() + events_->Between(absl::Microseconds(20), absl::Milliseconds(3));
+absl::Time SimWorker::InOrder(absl::Time* last, absl::Duration delay) {
+  const absl::Time at = events_->clock()->Now() + delay +
+                        events_->Between(absl::Microseconds(20), absl::Milliseconds(3));
   *last = std::max(at, *last + absl::Nanoseconds(1));
   return *last;
 }
@@ -199,7 +215,7 @@ absl::Time SimWorker::InOrder(absl::Time* last) {
 // A process that stands still takes the message when it moves again, and one that is gone never.
 void SimWorker::Deliver(uint64_t epoch, ToEngine message) {
   if (process_ == nullptr) return;
-  const absl::Time at = InOrder(&last_to_worker_);
+  const absl::Time at = InOrder(&last_to_worker_, absl::ZeroDuration());
   events_->After(at - events_->clock()->Now(),
                  [this, epoch, number = process_->number, message = std::move(message)] {
                    if (process_ == nullptr || process_->number != number) return;
@@ -214,7 +230,8 @@ void SimWorker::SendToWorker(ToEngine message) {
 }
 
 void SimWorker::SendToRouter(uint64_t epoch, std::function<void()> message) {
-  const absl::Time at = InOrder(&last_to_router_);
+  const absl::Duration computing = process_ ? process_->computing : absl::ZeroDuration();
+  const absl::Time at = InOrder(&last_to_router_, computing);
   events_->After(at - events_->clock()->Now(), [this, epoch, message = std::move(message)] {
     if (epoch == epoch_) message();
   });
@@ -229,8 +246,9 @@ bool SimWorker::idle() const {
 
 std::vector<std::string> SimWorker::faults() const {
   std::vector<std::string> out = faults_;
-  if (process_ == nullptr) return out;
-  out.insert(out.end(), process_->model.faults.begin(), process_->model.faults.end());
+  if (process_ == nullptr || process_->loaded.toy == nullptr) return out;
+  const std::vector<std::string>& more = process_->loaded.toy->faults;
+  out.insert(out.end(), more.begin(), more.end());
   return out;
 }
 

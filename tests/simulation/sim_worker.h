@@ -11,7 +11,7 @@
 #include "router/placement/worker_channel.h"
 #include "router/placement/worker_facts.h"
 #include "tests/simulation/sim_handoffs.h"
-#include "tests/worker/engine/toy_model.h"
+#include "tests/simulation/weights.h"
 #include "worker/engine/core.h"
 #include "worker/service/request_check.h"
 
@@ -28,6 +28,8 @@ class SimWorker final : public WorkerChannel {
     std::string address;
     WorkerRole role = WorkerRole::kUnified;
     uint32_t blocks = 96;
+    Weights weights;
+    SimTiming timing;  // of a backend that takes time
     EngineOptions engine;
     GuidePool* guides = nullptr;  // without threads; null: guided requests are refused
   };
@@ -40,6 +42,8 @@ class SimWorker final : public WorkerChannel {
   void Reset();
   // Nothing moves for so long; the router takes it for dead after three seconds.
   void Stall(absl::Duration length);
+  // Killed, it comes back with other weights under its address, and so much later with its own.
+  void Swap(Weights other, absl::Duration length);
   // Takes nothing new, and is started anew when it has nothing left to do, or after `patience`.
   void Drain(absl::Duration patience);
 
@@ -61,9 +65,12 @@ class SimWorker final : public WorkerChannel {
   class Sink;
   // One life of the process.
   struct Process {
-    Process(Events* events, SimHandoffs* handoffs, const Options& options, LifeId number);
+    Process(Events* events, SimHandoffs* handoffs, const Options& options, const Weights& weights,
+            LifeId number);
     const LifeId number;
-    ToyModel model;
+    const std::string revision;
+    absl::Duration computing;  // how long the step that runs takes: what it says is said then
+    LoadedWeights loaded;
     std::unique_ptr<BlockPool> pool;
     std::unique_ptr<HandoffSender> sender;
     std::unique_ptr<HandoffReceiver> receiver;
@@ -83,12 +90,13 @@ class SimWorker final : public WorkerChannel {
   void SendToWorker(ToEngine message);
   void Deliver(uint64_t epoch, ToEngine message);
   void SendToRouter(uint64_t epoch, std::function<void()> message);
-  absl::Time InOrder(absl::Time* last);
+  absl::Time InOrder(absl::Time* last, absl::Duration delay);
 
   Events* const events_;
   SimHandoffs* const handoffs_;
   const Options options_;
   const RequestLimits limits_;
+  Weights weights_;                   // of the next process
   std::unique_ptr<Process> process_;  // null while it is away
   LifeId lives_ = 0;
 

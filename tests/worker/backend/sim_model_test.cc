@@ -26,10 +26,10 @@ ModelSpec SmallSpec() {
 }
 
 struct SimCore {
-  explicit SimCore(uint32_t blocks = 200, uint32_t lookahead = 256) {
+  explicit SimCore(uint32_t blocks = 200, uint32_t lookahead = 256, std::string weights = "sim") {
     SimModel::Options sim;
     sim.kv_blocks = blocks;
-    sim.kv_abi = "sim";
+    sim.kv_abi = sim.weights_digest = std::move(weights);
     sim.timing = {absl::Milliseconds(5), absl::Microseconds(100), absl::Milliseconds(1)};
     sim.wait = [this](absl::Duration time) { clock.Advance(time); };
     model = *SimModel::Create(SmallSpec(), sim);
@@ -100,6 +100,17 @@ TEST(SimModel, AnswersDoNotDependOnBatchesPreemptionOrHandoffs) {
   }
   EXPECT_NE(alone.Tokens(1), alone.Tokens(2));
   EXPECT_THAT(handoff.faults, IsEmpty());
+}
+
+TEST(SimModel, OtherWeightsAnswerDifferently) {
+  SimCore one, same, other(/*blocks=*/200, /*lookahead=*/256, "other");
+  for (SimCore* core : {&one, &same, &other}) {
+    core->Submit(ToyRequest(1, 20, 40));
+    while (core->Turn()) {
+    }
+  }
+  EXPECT_EQ(one.Tokens(1), same.Tokens(1));
+  EXPECT_NE(one.Tokens(1), other.Tokens(1));
 }
 
 TEST(SimModel, AStepTakesItsTime) {

@@ -32,9 +32,9 @@ std::vector<float> LogitsOf(uint64_t hash) {
   return logits;
 }
 
-KvLayout ToyLayout() {
+KvLayout ToyLayout(uint64_t weights) {
   KvLayout layout;
-  layout.kv_abi = "toy";
+  layout.kv_abi = absl::StrCat("toy ", weights);
   layout.dtype = "f32";
   layout.layers = ToyModel::kLayers;
   layout.kv_heads = 1;
@@ -73,7 +73,7 @@ void ToyMemory::Copy(BlockId from, BlockId to) {
 }
 
 ToyModel::ToyModel(const Options& options)
-    : options_(options), memory_(ToyLayout(), options.blocks) {
+    : options_(options), memory_(ToyLayout(options.weights), options.blocks) {
   spec_.family = "toy";
   spec_.architecture = "ToyForCausalLM";
   spec_.layers = kLayers;
@@ -117,7 +117,7 @@ void ToyModel::Store(const SequenceSlice& slice, const Batch& batch, uint32_t la
 }
 
 std::vector<float> ToyModel::LogitsAt(const SequenceSlice& slice, int32_t row) {
-  uint64_t hash = 1;
+  uint64_t hash = options_.weights;
   for (int32_t position = 0; position <= slice.position + row; ++position) {
     for (uint32_t layer = 0; layer < kLayers; ++layer) {
       Entry entry;
@@ -155,18 +155,27 @@ absl::StatusOr<absl::Span<const float>> ToyModel::Forward(const Batch& batch,
   return absl::MakeConstSpan(logits_);
 }
 
-ToyAnswer ExpectedAnswer(const EngineRequest& request, uint32_t output) {
+ToyAnswer ExpectedAnswer(const EngineRequest& request, uint32_t output, uint64_t weights) {
+  uint64_t hash = weights;
+  int32_t position = 0;
+  return ExpectedAnswer(request, output, [&](int32_t token) {
+    ++position;
+    for (uint32_t layer = 0; layer < ToyModel::kLayers; ++layer) {
+      hash = Extend(hash, layer, {token + 1, position});
+    }
+    return LogitsOf(hash);
+  });
+}
+
+ToyAnswer ExpectedAnswer(const EngineRequest& request, uint32_t output,
+                         const LogitsAfter& logits_after) {
   ToyAnswer answer;
   LogitAdjuster adjuster;
   Sampler sampler;
   std::vector<int32_t> tokens = request.prompt;
-  uint64_t hash = 1;
   if (request.prompt_logprobs) answer.prompt_logprobs.emplace_back();
   for (size_t i = 0; i < tokens.size(); ++i) {
-    for (uint32_t layer = 0; layer < ToyModel::kLayers; ++layer) {
-      hash = Extend(hash, layer, {tokens[i] + 1, static_cast<int32_t>(i) + 1});
-    }
-    const std::vector<float> logits = LogitsOf(hash);
+    const std::vector<float> logits = logits_after(tokens[i]);
     if (i + 1 < request.prompt.size()) {
       if (request.prompt_logprobs) {
         answer.prompt_logprobs.push_back(

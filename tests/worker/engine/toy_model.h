@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,7 @@ class ToyModel final : public Model {
  public:
   struct Options {
     uint32_t blocks = 64;
+    uint64_t weights = 1;  // other ones give other answers
     int32_t max_rows = 64;
     int32_t max_logit_rows = 64;
     absl::Duration per_row;      // virtual time that a row takes
@@ -76,6 +78,10 @@ struct ToyAnswer {
   std::vector<PositionLogprobs> prompt_logprobs;  // if asked for
   bool stopped = false;                           // by a stop id, else by max_tokens
 };
-ToyAnswer ExpectedAnswer(const EngineRequest& request, uint32_t output = 0);
+ToyAnswer ExpectedAnswer(const EngineRequest& request, uint32_t output = 0, uint64_t weights = 1);
+// The same with another model: `logits_after` each token, called in the sequence's order.
+using LogitsAfter = std::function<std::vector<float>(int32_t token)>;
+ToyAnswer ExpectedAnswer(const EngineRequest& request, uint32_t output,
+                         const LogitsAfter& logits_after);
 
 }  // namespace tandem

@@ -45,6 +45,13 @@ KvLayout LayoutOf(const SimModel::Options& options) {
   return layout;
 }
 
+uint64_t MixAll(const std::string& bytes) {
+  uint64_t mixed = 0;
+  for (const char c : bytes)
+    mixed = Mix(mixed + 0x9e3779b97f4a7c15 + static_cast<unsigned char>(c));
+  return mixed;
+}
+
 }  // namespace
 
 KvLayout SimModel::KvGeometry() {
@@ -72,6 +79,7 @@ absl::StatusOr<std::unique_ptr<SimModel>> SimModel::Create(const ModelSpec& spec
 SimModel::SimModel(const ModelSpec& spec, Options options)
     : spec_(spec),
       options_(std::move(options)),
+      weights_(MixAll(options_.weights_digest)),
       memory_(std::make_unique<SimMemory>(LayoutOf(options_), options_.kv_blocks)),
       logits_(static_cast<size_t>(options_.max_logit_rows) * spec.vocab) {}
 
@@ -93,7 +101,7 @@ void SimModel::Store(const SequenceSlice& slice, const Batch& batch) {
   uint64_t hash = slice.position > 0 ? *HashAt(slice, slice.position - 1) : 0;
   for (int32_t row = 0; row < slice.rows; ++row) {
     const uint64_t token = batch.token_ids[slice.first_row + row];
-    hash = Mix(hash + 0x9e3779b97f4a7c15 * (token + 1));
+    hash = Mix(hash + weights_ + 0x9e3779b97f4a7c15 * (token + 1));
     *HashAt(slice, slice.position + row) = hash;
   }
 }

@@ -19,7 +19,8 @@ struct SimTiming {
 // A stand-in for a model that takes time instead of computing, so that routers and schedulers can
 // be tried at a scale that no arithmetic would allow. At each position the KV cache holds a hash of
 // the tokens so far, 8 bytes, and the logits follow from it: the same tokens give the same answer
-// whatever the batches, and a block that is lost, mixed up or not handed over changes it.
+// whatever the batches, and a block that is lost, mixed up or not handed over changes it. So do
+// other weights: their digest goes into each hash.
 //   shape   logits are 0 but for kLikely tokens of a row, of which none ends an output
 //   errors  InvalidArgument for a batch above max_rows or max_logit_rows
 //   threads one at a time (the engine's); Forward blocks for as long as the step takes
@@ -57,6 +58,7 @@ class SimModel final : public Model {
 
   const ModelSpec spec_;
   const Options options_;
+  const uint64_t weights_;  // the digest, mixed
   const std::unique_ptr<BlockMemory> memory_;
   std::vector<float> logits_;   // [max_logit_rows, vocab]
   std::vector<size_t> likely_;  // those that are not 0
