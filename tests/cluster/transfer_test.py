@@ -2,14 +2,17 @@
 does harm."""
 
 import contextlib
+import itertools
 import os
+import random
 import socket
+import statistics
 import tempfile
 import threading
 import unittest
 
 import tiny_model
-from cluster import PATIENCE, Cluster, await_true, ids_request
+from cluster import PATIENCE, SMOLLM2, Cluster, await_true, ids_request
 
 # Where the decode worker tells others that it listens: the proxies are there.
 IN_FRONT = "127.0.0.3"
@@ -26,7 +29,6 @@ class Proxy:
     def __init__(self, address):
         self.port = int(address.rpartition(":")[2])
         self.passed = 0
-        self.counting = threading.Lock()  # of several connections
         self.harm = None  # (what, after how many bytes): "flip", "stall", "cut"
         self.sockets = []
         self.listener = socket.create_server((IN_FRONT, self.port))
@@ -47,8 +49,7 @@ class Proxy:
             while data := source.recv(1 << 16):
                 if counted:
                     data = self.harmed(data)
-                    with self.counting:
-                        self.passed += len(data)
+                    self.passed += len(data)
                 target.sendall(data)
         for end in (source, target):
             with contextlib.suppress(OSError):
@@ -122,6 +123,49 @@ class TransferTest(unittest.TestCase):
 
     def test_a_peer_that_takes_nothing_more_is_given_up(self):
         self.goes_on("stall")
+
+
+class RealModelTest(unittest.TestCase):
+
+    @unittest.skipUnless(os.path.exists(SMOLLM2), "the default model is not in the cache")
+    @unittest.skipIf(PATIENCE > 1, "a long prompt through a sanitizer takes minutes")
+    def test_layers_of_smollm2_travel_while_later_ones_are_computed(self):
+        settings = (f"decode:kv.advertise_host={IN_FRONT}", "kv.shm=false")
+        with Cluster(SMOLLM2, worker=settings) as cluster:
+            prefill, decode = cluster.workers
+            with contextlib.closing(Proxy(decode.addresses["grpc"])), \
+                    contextlib.closing(Proxy(decode.addresses["kv"])) as proxy:
+                ids = random.Random(6).choices(range(1000, 40000), k=2048)
+                call = cluster.stub.Generate(ids_request(ids, 8), timeout=120)
+                timeline = list(self.watch(proxy, prefill, len(ids)))
+                serving = [m.end.serving for m in call if m.HasField("end")][0]
+                await_true("all is confirmed", lambda: prefill.metric(
+                    "tandem_handoff_phase_seconds_count", phase="completing") >= 1, 5)
+                behind = prefill.metric("tandem_handoff_phase_seconds_sum", phase="completing")
+        self.assertEqual(serving.attempts, 1)
+        share = behind * 1e6 / serving.first_token_us
+        per_token = proxy.passed / len(ids)  # with its share of the frames' heads
+        steps = {}  # samples by what was computed when their step began
+        for passed, computed in timeline:
+            steps.setdefault(computed, []).append(passed)
+        shares = []  # of each step's bytes: what had passed when half of its time was over
+        for computed, end in itertools.pairwise([*steps, len(ids)]):
+            middle = steps[computed][len(steps[computed]) // 2]
+            shares.append((middle - computed * per_token) / ((end - computed) * per_token))
+        print(f"{serving.kv_bytes / 1e6:.0f} MB of KV in {len(steps)} steps; in the middle of a "
+              f"step {statistics.median(shares):.0%} of its KV had passed (median); the first "
+              f"token took {serving.first_token_us / 1e6:.2f} s, and the KV was confirmed "
+              f"{share:.2%} of that behind the prompt's end")
+        self.assertGreater(statistics.median(shares), 0.2)
+
+    def watch(self, proxy, prefill, prompt):
+        """(bytes that have passed, prompt tokens whose step is over), until all are."""
+        while True:
+            passed = proxy.passed  # first: what is computed meanwhile counts against it
+            computed = prefill.metric("tandem_worker_tokens_total", type="prompt")
+            if computed >= prompt:
+                return
+            yield passed, computed
 
 
 class TransportTest(unittest.TestCase):
