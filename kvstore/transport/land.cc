@@ -27,7 +27,7 @@ class Consumption {
   }
   absl::Status Tell() {
     told_ = total_;
-    return stream_->WriteAll(wire::Encode(total_), limits_);
+    return WriteAll(*stream_, wire::Encode(total_), limits_);
   }
   bool untold() const { return told_.frames != total_.frames; }
   uint64_t frames() const { return total_.frames; }
@@ -62,7 +62,7 @@ absl::Status WaitForFrame(Stream* stream, Consumption* consumption) {
 absl::StatusOr<wire::Hello> ReadHello(Stream* stream, absl::Duration timeout) {
   std::array<uint8_t, wire::kHelloBytes> bytes;
   const PushLimits limits{.stall = timeout, .deadline = RealClock()->Now() + timeout};
-  RETURN_IF_ERROR(stream->ReadAll(absl::MakeSpan(bytes), limits));
+  RETURN_IF_ERROR(ReadAll(*stream, absl::MakeSpan(bytes), limits));
   return wire::DecodeHello(bytes);
 }
 
@@ -77,7 +77,7 @@ absl::Status LandFrames(Stream* stream, const Landing& landing, absl::Duration s
       RETURN_IF_ERROR(WaitForFrame(stream, &consumption));
       continue;
     }
-    RETURN_IF_ERROR(stream->ReadAll(absl::MakeSpan(head).subspan(got), limits));
+    RETURN_IF_ERROR(ReadAll(*stream, absl::MakeSpan(head).subspan(got), limits));
     ASSIGN_OR_RETURN(const FrameHeader header, wire::DecodeFrame(head, landing.window_bytes));
     RETURN_IF_ERROR(CheckBelongs(header, landing, consumption.frames()));
     ASSIGN_OR_RETURN(const absl::Span<const uint8_t> landed, take(header));

@@ -37,7 +37,7 @@ absl::Status Converse(const Socket& socket, const LandingServer::Claim& claim,
   const PushLimits limits{.stall = options.stall_timeout};
   const absl::StatusOr<LandingServer::Link> link = claim(hello);
   if (!link.ok()) {
-    (void)socket.WriteAll(wire::Encode(wire::Welcome{hello.link, false}), limits);
+    (void)WriteAll(socket, wire::Encode(wire::Welcome{hello.link, false}), limits);
     return link.status();
   }
   ASSIGN_OR_RETURN(const ShmWindow window, ShmWindow::Create(link->landing.window_bytes));

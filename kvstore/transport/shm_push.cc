@@ -30,7 +30,7 @@ class ShmPush final : public PacedPush {
       std::memcpy(window_.Room(written_, part.size()).data(), part.data(), part.size());
       written_ += part.size();
     }
-    return stream().WriteAll(header, limits);
+    return WriteAll(stream(), header, limits);
   }
 
   const ShmWindow window_;
@@ -43,7 +43,7 @@ absl::StatusOr<std::unique_ptr<PushConnection>> OpenShmPush(Socket socket,
                                                             const TransportEndpoint& peer,
                                                             absl::Time deadline) {
   const PushLimits limits{.stall = absl::InfiniteDuration(), .deadline = deadline};
-  RETURN_IF_ERROR(socket.WriteAll(wire::Encode(wire::Hello{peer.link, peer.token}), limits));
+  RETURN_IF_ERROR(WriteAll(socket, wire::Encode(wire::Hello{peer.link, peer.token}), limits));
   std::array<uint8_t, wire::kWelcomeBytes> bytes;
   ASSIGN_OR_RETURN(Socket file, ReadWithDescriptor(socket, absl::MakeSpan(bytes), limits));
   ASSIGN_OR_RETURN(const wire::Welcome welcome, wire::DecodeWelcome(bytes));

@@ -150,17 +150,6 @@ absl::StatusOr<size_t> Socket::ReadSome(absl::Span<uint8_t> out) const {
   }
 }
 
-absl::Status Socket::ReadAll(absl::Span<uint8_t> out, const PushLimits& limits) const {
-  while (!out.empty()) {
-    ASSIGN_OR_RETURN(const size_t got, ReadSome(out));
-    out.remove_prefix(got);
-    if (got == 0) {
-      RETURN_IF_ERROR(Wait(POLLIN, limits));
-    }
-  }
-  return absl::OkStatus();
-}
-
 absl::StatusOr<size_t> Socket::WriteSome(absl::Span<const iovec> parts) const {
   msghdr message{};
   message.msg_iov = const_cast<iovec*>(parts.data());  // sendmsg does not write to it
@@ -171,18 +160,6 @@ absl::StatusOr<size_t> Socket::WriteSome(absl::Span<const iovec> parts) const {
     if (errno == EAGAIN || errno == EWOULDBLOCK) return size_t{0};
     if (errno != EINTR) return ErrnoStatus(errno, "write");
   }
-}
-
-absl::Status Socket::WriteAll(absl::Span<const uint8_t> bytes, const PushLimits& limits) const {
-  while (!bytes.empty()) {
-    const iovec part{const_cast<uint8_t*>(bytes.data()), bytes.size()};
-    ASSIGN_OR_RETURN(const size_t sent, WriteSome({&part, 1}));
-    bytes.remove_prefix(sent);
-    if (sent == 0) {
-      RETURN_IF_ERROR(Wait(POLLOUT, limits, limits.cancel_grace));
-    }
-  }
-  return absl::OkStatus();
 }
 
 absl::Status Socket::Wait(short events, const PushLimits& limits, absl::Duration grace) const {

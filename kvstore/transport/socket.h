@@ -1,4 +1,5 @@
 #pragma once
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 
@@ -10,6 +11,7 @@
 #include "absl/strings/string_view.h"
 #include "absl/time/time.h"
 #include "absl/types/span.h"
+#include "base/status.h"
 #include "kvstore/transport/transport.h"
 
 // Non-blocking TCP sockets whose every wait ends.
@@ -48,10 +50,8 @@ class Socket {
 
   // What is there now, at most out.size() bytes; 0 when nothing is.
   absl::StatusOr<size_t> ReadSome(absl::Span<uint8_t> out) const;
-  absl::Status ReadAll(absl::Span<uint8_t> out, const PushLimits& limits) const;
   // What fits now; 0 when nothing does.
   absl::StatusOr<size_t> WriteSome(absl::Span<const iovec> parts) const;
-  absl::Status WriteAll(absl::Span<const uint8_t> bytes, const PushLimits& limits) const;
 
   // Waits until `events` (POLLIN, POLLOUT) or an error is there: the next call then makes progress
   // or names the error. Waits in short slices, so that it sees `cancelled`.
@@ -66,6 +66,31 @@ class Socket {
  private:
   int fd_ = -1;
 };
+
+// Of a Socket, or of a Stream: all of it, however many calls and waits it takes.
+template <typename Source>
+absl::Status ReadAll(Source& source, absl::Span<uint8_t> out, const PushLimits& limits) {
+  while (!out.empty()) {
+    ASSIGN_OR_RETURN(const size_t got, source.ReadSome(out));
+    out.remove_prefix(got);
+    if (got == 0) {
+      RETURN_IF_ERROR(source.Wait(POLLIN, limits));
+    }
+  }
+  return absl::OkStatus();
+}
+template <typename Sink>
+absl::Status WriteAll(Sink& sink, absl::Span<const uint8_t> bytes, const PushLimits& limits) {
+  while (!bytes.empty()) {
+    const iovec part{const_cast<uint8_t*>(bytes.data()), bytes.size()};
+    ASSIGN_OR_RETURN(const size_t sent, sink.WriteSome({&part, 1}));
+    bytes.remove_prefix(sent);
+    if (sent == 0) {
+      RETURN_IF_ERROR(sink.Wait(POLLOUT, limits, limits.cancel_grace));
+    }
+  }
+  return absl::OkStatus();
+}
 
 // Small messages leave at once, and a peer that is gone is noticed within about ten seconds.
 absl::Status ConfigureStream(const Socket& socket);

@@ -25,9 +25,6 @@ class Stream {
   // After ReadSome (POLLIN) or WriteSome (POLLOUT) gave 0: waits until it makes sense to try again.
   virtual absl::Status Wait(short events, const PushLimits& limits,
                             absl::Duration grace = absl::ZeroDuration()) = 0;
-
-  absl::Status ReadAll(absl::Span<uint8_t> out, const PushLimits& limits);
-  absl::Status WriteAll(absl::Span<const uint8_t> bytes, const PushLimits& limits);
 };
 
 // The socket itself: nothing is added, nothing copied.

@@ -52,13 +52,13 @@ absl::Status Converse(const Socket& socket, const LandingServer::Claim& claim,
   const PushLimits limits{.stall = options.stall_timeout};
   const absl::StatusOr<LandingServer::Link> link = claim(hello);
   const absl::Status answered =
-      stream->WriteAll(wire::Encode(wire::Welcome{hello.link, link.ok()}), limits);
+      WriteAll(*stream, wire::Encode(wire::Welcome{hello.link, link.ok()}), limits);
   if (!link.ok()) return link.status();
   RETURN_IF_ERROR(answered);
   const auto window = std::make_unique_for_overwrite<uint8_t[]>(link->landing.window_bytes);
   const auto take = [&](const FrameHeader& header) -> absl::StatusOr<absl::Span<const uint8_t>> {
     const absl::Span<uint8_t> landed(window.get(), header.payload_bytes);
-    RETURN_IF_ERROR(stream->ReadAll(landed, limits));
+    RETURN_IF_ERROR(ReadAll(*stream, landed, limits));
     return landed;
   };
   return LandFrames(stream.get(), link->landing, options.stall_timeout, take, link->sink);

@@ -79,9 +79,9 @@ absl::StatusOr<std::unique_ptr<Stream>> OpenStream(const Socket& socket,
 absl::Status SayHello(const TransportEndpoint& peer, bool encrypted, absl::Time deadline,
                       Stream* stream) {
   const PushLimits limits{.stall = absl::InfiniteDuration(), .deadline = deadline};
-  RETURN_IF_ERROR(stream->WriteAll(wire::Encode(wire::Hello{peer.link, peer.token}), limits));
+  RETURN_IF_ERROR(WriteAll(*stream, wire::Encode(wire::Hello{peer.link, peer.token}), limits));
   std::array<uint8_t, wire::kWelcomeBytes> bytes{};
-  const absl::Status read = stream->ReadAll(absl::MakeSpan(bytes), limits);
+  const absl::Status read = ReadAll(*stream, absl::MakeSpan(bytes), limits);
   if (!read.ok() && !encrypted && bytes[0] == kTlsAlert) {
     return absl::FailedPreconditionError("the peer speaks TLS, and this process does not");
   }

@@ -254,7 +254,7 @@ absl::StatusOr<std::unique_ptr<Stream>> AcceptTls(const Socket& socket,
   if (done.ok()) return stream;
   if (stream->not_tls()) {
     constexpr uint8_t kUnexpected[] = {kTlsAlert, 3, 3, 0, 2, 2, 10};
-    (void)socket.WriteAll(kUnexpected, {.stall = kLinger});
+    (void)WriteAll(socket, kUnexpected, {.stall = kLinger});
   }
   Linger(socket);
   if (stream->not_tls()) return absl::FailedPreconditionError("the peer does not speak TLS");

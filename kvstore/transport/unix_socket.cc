@@ -119,7 +119,7 @@ absl::Status WriteWithDescriptor(const Socket& socket, absl::Span<const uint8_t>
   std::memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
   while (true) {
     const ssize_t sent = sendmsg(socket.fd(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent > 0) return socket.WriteAll(bytes.subspan(static_cast<size_t>(sent)), limits);
+    if (sent > 0) return WriteAll(socket, bytes.subspan(static_cast<size_t>(sent)), limits);
     if (errno == EAGAIN || errno == EWOULDBLOCK) {
       RETURN_IF_ERROR(socket.Wait(POLLOUT, limits));
     } else if (errno != EINTR) {
@@ -141,7 +141,7 @@ absl::StatusOr<Socket> ReadWithDescriptor(const Socket& socket, absl::Span<uint8
     const ssize_t got = recvmsg(socket.fd(), &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     if (got > 0) {
       Socket descriptor = DescriptorIn(&message);
-      RETURN_IF_ERROR(socket.ReadAll(out.subspan(static_cast<size_t>(got)), limits));
+      RETURN_IF_ERROR(ReadAll(socket, out.subspan(static_cast<size_t>(got)), limits));
       return descriptor;
     }
     if (got == 0) return absl::UnavailableError("the peer closed the connection");

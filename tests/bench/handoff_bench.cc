@@ -57,7 +57,7 @@ Figures RawSocket() {
       }
     });
     for (size_t at = 0; at < kSpan; at += 256 << 10) {
-      const absl::Status sent = client.WriteAll({from.data() + at, 256 << 10}, {});
+      const absl::Status sent = WriteAll(client, {from.data() + at, 256 << 10}, {});
       if (!sent.ok()) Die(sent);
     }
   });

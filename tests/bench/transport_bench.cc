@@ -86,14 +86,14 @@ void ThroughSockets(absl::Span<const Pair> pairs, Memory* memory, bool digest) {
   for (size_t i = 0; i < pairs.size(); ++i) {
     threads.emplace_back([=, &pair = pairs[i], count = pairs.size()] {
       for (size_t at = i * kFrame; at < kSpan; at += count * kFrame) {
-        OrDie(pair.far.ReadAll(memory->Target(at), {}));
+        OrDie(ReadAll(pair.far, memory->Target(at), {}));
         if (digest) (void)Digest(memory->Target(at));
       }
     });
     threads.emplace_back([=, &pair = pairs[i], count = pairs.size()] {
       for (size_t at = i * kFrame; at < kSpan; at += count * kFrame) {
         if (digest) (void)Digest(memory->Source(at));
-        OrDie(pair.near.WriteAll(memory->Source(at), {}));
+        OrDie(WriteAll(pair.near, memory->Source(at), {}));
       }
     });
   }

@@ -104,7 +104,7 @@ class FaultProxy {
         continue;
       }
       if (faults.flip_at >= at && faults.flip_at < at + *got) buffer[faults.flip_at - at] ^= 0x10;
-      if (!to.WriteAll(absl::MakeConstSpan(buffer).first(*got), limits).ok()) break;
+      if (!WriteAll(to, absl::MakeConstSpan(buffer).first(*got), limits).ok()) break;
       at += *got;
       if (there) forwarded_ += *got;
     }

@@ -48,7 +48,7 @@ class RawSender {
   RawSender(const ShmFolder& folder, const std::string& name, const LinkName& link)
       : link_(link), socket_(*folder.Connect(name)) {}
 
-  absl::Status Say(absl::Span<const uint8_t> bytes) { return socket_.WriteAll(bytes, kPatient); }
+  absl::Status Say(absl::Span<const uint8_t> bytes) { return WriteAll(socket_, bytes, kPatient); }
   absl::Status Hello(const Bytes16& token) {
     RETURN_IF_ERROR(Say(wire::Encode(wire::Hello{link_, token})));
     std::array<uint8_t, wire::kWelcomeBytes> bytes;
@@ -176,7 +176,7 @@ TEST_F(ShmFaults, StallsInAHelloOrAHeaderEnd) {
 
   const Socket stranger = *folder_.Connect(receiver_->address());
   std::vector<uint8_t> byte(1);
-  EXPECT_THAT(stranger.ReadAll(absl::MakeSpan(byte), kPatient), StatusIs(Code::kUnavailable))
+  EXPECT_THAT(ReadAll(stranger, absl::MakeSpan(byte), kPatient), StatusIs(Code::kUnavailable))
       << "closed at the handshake timeout, without a word";
   receiver_->Retire(link_);
 }
@@ -256,7 +256,7 @@ absl::Status ConnectTo(const std::function<void(const Socket&, const wire::Hello
     EXPECT_THAT(listener.socket.Wait(POLLIN, kPatient), IsOk());
     const Socket socket(accept4(listener.socket.fd(), nullptr, nullptr, SOCK_NONBLOCK));
     std::array<uint8_t, wire::kHelloBytes> bytes;
-    EXPECT_THAT(socket.ReadAll(absl::MakeSpan(bytes), kPatient), IsOk());
+    EXPECT_THAT(ReadAll(socket, absl::MakeSpan(bytes), kPatient), IsOk());
     answer(socket, *wire::DecodeHello(bytes));
   });
   const auto push =
@@ -267,7 +267,7 @@ absl::Status ConnectTo(const std::function<void(const Socket&, const wire::Hello
 
 absl::Status Welcome(const Socket& socket, const wire::Hello& hello, int descriptor) {
   const auto welcome = wire::Encode(wire::Welcome{hello.link, true});
-  return descriptor < 0 ? socket.WriteAll(welcome, kPatient)
+  return descriptor < 0 ? WriteAll(socket, welcome, kPatient)
                         : WriteWithDescriptor(socket, welcome, descriptor, kPatient);
 }
 

@@ -215,14 +215,14 @@ TEST_F(TcpFaults, StrangersCostNothingLasting) {
   ASSERT_THAT(connected_, IsOk()) << "silent strangers do not keep others out";
   std::vector<uint8_t> byte(1);
   for (const Socket& socket : silent) {
-    EXPECT_THAT(socket.ReadAll(absl::MakeSpan(byte), limits), StatusIs(Code::kUnavailable))
+    EXPECT_THAT(ReadAll(socket, absl::MakeSpan(byte), limits), StatusIs(Code::kUnavailable))
         << "closed at the handshake timeout, without a word";
   }
   const Socket http = *Socket::Connect(address, absl::InfiniteFuture());
   const std::string get = "GET / HTTP/1.1\r\nHost: a-name-long-enough-to-fill-it\r\n\r\n";
-  ASSERT_THAT(http.WriteAll({reinterpret_cast<const uint8_t*>(get.data()), get.size()}, limits),
+  ASSERT_THAT(WriteAll(http, {reinterpret_cast<const uint8_t*>(get.data()), get.size()}, limits),
               IsOk());
-  EXPECT_THAT(http.ReadAll(absl::MakeSpan(byte), limits), StatusIs(Code::kUnavailable));
+  EXPECT_THAT(ReadAll(http, absl::MakeSpan(byte), limits), StatusIs(Code::kUnavailable));
 }
 
 TEST(TcpLimits, LinksAndConnectionsAreBounded) {
@@ -242,7 +242,7 @@ TEST(TcpLimits, LinksAndConnectionsAreBounded) {
   std::vector<uint8_t> byte(1);
   for (int i = 0; i < 18; ++i) many.push_back(*Socket::Connect(address, absl::InfiniteFuture()));
   const Socket one_too_many = *Socket::Connect(address, absl::InfiniteFuture());
-  EXPECT_THAT(one_too_many.ReadAll(absl::MakeSpan(byte), {.stall = absl::Seconds(3)}),
+  EXPECT_THAT(ReadAll(one_too_many, absl::MakeSpan(byte), {.stall = absl::Seconds(3)}),
               StatusIs(Code::kUnavailable));
 }
 

@@ -164,7 +164,7 @@ TEST_F(TcpTls, ASilentPeerCostsADeadline) {
   const Socket stranger =
       *Socket::Connect(*SocketAddress::Parse(tls->address()), absl::InfiniteFuture());
   std::vector<uint8_t> byte(1);
-  EXPECT_THAT(stranger.ReadAll(absl::MakeSpan(byte), {.stall = absl::Seconds(20)}),
+  EXPECT_THAT(ReadAll(stranger, absl::MakeSpan(byte), {.stall = absl::Seconds(20)}),
               StatusIs(Code::kUnavailable))
       << "closed at the handshake timeout";
 }
