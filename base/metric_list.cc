@@ -188,11 +188,13 @@ WorkerMetrics::WorkerMetrics(MetricRegistry* registry)
           "timeout, damaged or failed.",
           {"direction", "outcome"})),
       handoff_bytes(registry->NewCounter("tandem_handoff_bytes_total",
-                                         "KV bytes moved between workers.", {"direction"})),
+                                         "KV bytes moved between workers. `transport` is shm or "
+                                         "tcp, of the link that they took.",
+                                         {"direction", "transport"})),
       handoff_duration(registry->NewHistogram(
           "tandem_handoff_duration_seconds",
           "From the reservation of the blocks to the end of the handoff, in seconds.",
-          {"direction"}, StepBuckets())),
+          {"direction", "transport"}, StepBuckets())),
       handoff_phase(registry->NewHistogram("tandem_handoff_phase_seconds",
                                            "How long a sender's handoffs were in each of their "
                                            "phases, in seconds. `phase` is linking, "

@@ -47,8 +47,8 @@ struct WorkerMetrics {
   MetricFamily<Histogram> grammar_compile;   // model
   MetricFamily<Histogram> grammar_mask;      // model
   MetricFamily<Counter> handoffs;            // direction, outcome
-  MetricFamily<Counter> handoff_bytes;       // direction
-  MetricFamily<Histogram> handoff_duration;  // direction
+  MetricFamily<Counter> handoff_bytes;       // direction, transport
+  MetricFamily<Histogram> handoff_duration;  // direction, transport
   MetricFamily<Histogram> handoff_phase;     // phase
   Counter leases_expired;
   Gauge links;

@@ -35,11 +35,13 @@ struct FirstToken {
 struct HandoffSent {
   uint64_t bytes = 0;       // of KV payload
   absl::Duration duration;  // from the first pushed byte to the receiver's Completed
+  std::string transport;    // of the link: shm or tcp
 };
 
 struct HandoffReceived {
   std::vector<FirstToken> first_tokens;
   uint64_t bytes = 0;
+  std::string transport;  // of the link: shm or tcp
 };
 
 // Sends KV of finished layers while later layers are still computed.

@@ -167,7 +167,7 @@ absl::StatusOr<LinkGrant> Receiver::AcceptLink(const LinkOffer& offer) {
       older = last->second;
     }
     endpoint.link.epoch = next_epoch_++;
-    links_[endpoint.link.link_id] = {endpoint.link, offer.peer, nullptr,
+    links_[endpoint.link.link_id] = {endpoint.link, offer.peer, grant.transport, nullptr,
                                      RealClock()->Now() + options_.attach_timeout};
   }
   Retire(older);

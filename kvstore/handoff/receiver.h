@@ -75,6 +75,7 @@ class Receiver final : public HandoffReceiver, private FrameSink {
   struct Link {
     LinkName name;
     std::string peer;                                   // for logs
+    std::string transport;                              // its name
     std::shared_ptr<ControlChannel<ToSender>> control;  // null until attached
     absl::Time attach_end;
   };

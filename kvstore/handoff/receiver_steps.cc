@@ -91,6 +91,8 @@ void Receiver::SendReserved(const Entry& entry) {
     entry->generation = next_generation_++;
     entry->request_digest = RequestDigest(entry->key.request_id);
     entry->Clear(layout_.layers);
+    const auto link = links_.find(entry->link.link_id);
+    if (link != links_.end()) entry->transport = link->second.transport;
     by_generation_[entry->generation] = entry;
   }
   Send(entry->link,
@@ -128,7 +130,7 @@ void Receiver::Remember(const Entry& entry) {
 void Receiver::ReportIfQuiet(const Entry& entry) {
   if (entry->scattering > 0 || entry->done == nullptr) return;
   absl::StatusOr<HandoffReceived> result =
-      HandoffReceived{std::move(entry->complete.first_tokens), entry->bytes};
+      HandoffReceived{std::move(entry->complete.first_tokens), entry->bytes, entry->transport};
   if (!entry->outcome.ok()) result = entry->outcome;
   ++(entry->outcome.ok() ? counters_.completed : counters_.failed);
   courier_.Post([done = std::exchange(entry->done, nullptr), result = std::move(result)]() mutable {

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -22,6 +23,7 @@ struct Reception {
   // From the peer's Reserve.
   LinkName link;  // {0, 0} until then
   uint32_t reserved_tokens = 0;
+  std::string transport;  // of the link, from its reservation on
 
   // From the engine's Announce, then its Expect.
   HandoffReceiver::Asked asked;  // set while announced and neither expected nor cancelled

@@ -196,7 +196,8 @@ void Sender::ReportIfQuiet(const Entry& entry) {
   if (entry->pushing > 0 || entry->done == nullptr) return;
   const absl::Time now = RealClock()->Now();
   absl::StatusOr<HandoffSent> result =
-      HandoffSent{entry->bytes, now - std::min(now, entry->first_push)};
+      HandoffSent{entry->bytes, now - std::min(now, entry->first_push),
+                  peers_.at(entry->peer)->link.push_transport};
   if (!entry->outcome.ok()) result = entry->outcome;
   ++(entry->outcome.ok() ? counters_.completed : counters_.failed);
   courier_.Post([done = std::exchange(entry->done, nullptr), result = std::move(result)]() mutable {

@@ -51,10 +51,8 @@ EngineMetrics::EngineMetrics(const WorkerMetrics& metrics, const std::string& mo
       prefix_hits_(metrics.prefix_hits.With({model})),
       prefix_evictions_(metrics.prefix_evictions.With({model})),
       handoffs_(metrics.handoffs),
-      sent_bytes_(metrics.handoff_bytes.With({"sent"})),
-      received_bytes_(metrics.handoff_bytes.With({"received"})),
-      sent_duration_(metrics.handoff_duration.With({"sent"})),
-      received_duration_(metrics.handoff_duration.With({"received"})) {
+      handoff_bytes_(metrics.handoff_bytes),
+      handoff_duration_(metrics.handoff_duration) {
   metrics.cache_config.With({absl::StrCat(layout.block_tokens), absl::StrCat(blocks)}).Set(1);
 }
 
@@ -89,16 +87,17 @@ void EngineMetrics::OnPrefix(uint32_t tokens_looked_for, uint32_t tokens_found) 
 void EngineMetrics::OnSent(const absl::StatusOr<HandoffSent>& sent) const {
   handoffs_.With({"sent", OutcomeOf(sent.status())}).Add();
   if (!sent.ok()) return;
-  sent_bytes_.Add(static_cast<double>(sent->bytes));
-  sent_duration_.Observe(sent->duration);
+  handoff_bytes_.With({"sent", sent->transport}).Add(static_cast<double>(sent->bytes));
+  handoff_duration_.With({"sent", sent->transport}).Observe(sent->duration);
 }
 
 void EngineMetrics::OnReceived(const absl::StatusOr<HandoffReceived>& received,
                                absl::Duration took) const {
   handoffs_.With({"received", OutcomeOf(received.status())}).Add();
   if (!received.ok()) return;
-  received_bytes_.Add(static_cast<double>(received->bytes));
-  received_duration_.Observe(took);
+  const std::string& transport = received->transport;
+  handoff_bytes_.With({"received", transport}).Add(static_cast<double>(received->bytes));
+  handoff_duration_.With({"received", transport}).Observe(took);
 }
 
 void EngineMetrics::OnLoad(const EngineLoad& load) const {

@@ -43,8 +43,8 @@ class EngineMetrics {
   const Counter preemptions_, recomputed_tokens_;
   const Counter prefix_queries_, prefix_hits_, prefix_evictions_;
   const MetricFamily<Counter> handoffs_;
-  const Counter sent_bytes_, received_bytes_;
-  const Histogram sent_duration_, received_duration_;
+  const MetricFamily<Counter> handoff_bytes_;
+  const MetricFamily<Histogram> handoff_duration_;
 };
 
 }  // namespace tandem

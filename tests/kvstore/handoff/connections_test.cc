@@ -32,6 +32,8 @@ TEST_F(HandoffOverThree, KvArrivesWhole) {
     ASSERT_OK_AND_ASSIGN(const HandoffReceived received, h.received.Wait());
     EXPECT_EQ(sent.bytes, 3u * 16 * 512);
     EXPECT_EQ(received.bytes, sent.bytes);
+    EXPECT_EQ(sent.transport, "tcp");
+    EXPECT_EQ(received.transport, "tcp");
     ExpectSameBytes(h.from, h.to);
   }
   EXPECT_EQ(sender_->counters().links_made, 1u);

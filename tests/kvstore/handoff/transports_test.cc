@@ -129,6 +129,10 @@ TEST_F(HandoffOverShm, KvArrivesAndALinkThatEndedIsMadeAnew) {
   StartShm();
   for (uint32_t round = 0; round < 20; ++round) HandOver({"r", round + 1}, round);
   EXPECT_EQ(sender_->counters().links_made, 1u);
+  Handoff named{.key = {"named", 1}};
+  OpenAndCompute(named);
+  EXPECT_EQ(named.sent.Wait()->transport, "shm");
+  EXPECT_EQ(named.received.Wait()->transport, "shm");
   door_.Crash(kDecode);
   door_.Register(kDecode, receiver_.get());
   ASSERT_TRUE(Eventually([this] { return sender_->counters().links_lost == 1; }));

@@ -49,6 +49,24 @@ TEST(EngineMetrics, CountStepsTokensEndsAndHandoffs) {
   EXPECT_THAT(text, HasSubstr("tandem_worker_kv_cache_usage_ratio{model=\"toy\"} 0"));
 }
 
+TEST(EngineMetrics, TellHandoffsApartByTheirTransport) {
+  MetricRegistry registry;
+  const WorkerMetrics metrics(&registry);
+  CoreHarness h;
+  const EngineMetrics counted(metrics, "toy", h.model.kv()->layout(), 64);
+  counted.OnSent(HandoffSent{100, absl::Seconds(1), "shm"});
+  counted.OnSent(HandoffSent{20, absl::Seconds(1), "tcp"});
+  counted.OnReceived(HandoffReceived{.bytes = 3, .transport = "tcp"}, absl::Seconds(1));
+  const std::string text = registry.Text();
+  const auto moved = [](const std::string& direction, const std::string& transport, int bytes) {
+    return HasSubstr(absl::StrCat("tandem_handoff_bytes_total{direction=\"", direction,
+                                  "\",transport=\"", transport, "\"} ", bytes, "\n"));
+  };
+  EXPECT_THAT(text, moved("sent", "shm", 100));
+  EXPECT_THAT(text, moved("sent", "tcp", 20));
+  EXPECT_THAT(text, moved("received", "tcp", 3));
+}
+
 TEST(EngineMetrics, CountWhatThePrefixCacheWasAskedForAndFound) {
   MetricRegistry registry;
   const WorkerMetrics metrics(&registry);
