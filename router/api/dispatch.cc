@@ -28,6 +28,7 @@ uint64_t LiveOutputs(const RelayAttempt& attempt, uint32_t outputs) {
 absl::Status DispatchAttempt(const RelayAttempt& attempt, DispatchOrder order,
                              absl::Span<const WorkerView> workers, const ChannelOf& channel,
                              Relay* relay) {
+  RETURN_IF_ERROR(relay->Judge(attempt.number, FatesOf(attempt.losses, workers)));
   PlacementCall& call = order.call;
   call.kv_abi = attempt.kv_abi;
   // Several outputs that were resumed have no prompt's KV in common that could be handed over.
@@ -43,6 +44,7 @@ absl::Status DispatchAttempt(const RelayAttempt& attempt, DispatchOrder order,
                            .attempt = attempt.number,
                            .address = facts.address,
                            .kv_abi = facts.kv_abi,
+                           .incarnation = facts.incarnation,
                            .session = channel(worker),
                            .submit = submit};
   };

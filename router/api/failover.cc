@@ -12,10 +12,14 @@
 namespace tandem {
 namespace {
 
+bool IsLost(const AttemptFailure& failure) {
+  return failure.how == LegEnd::kLost || failure.how == LegEnd::kSilent;
+}
+
 // Whether the request may do better elsewhere, or later. A deadline that ends a handoff is not the
 // client's, which the router watches itself.
 bool MayRetry(const AttemptFailure& failure) {
-  if (failure.how == LegEnd::kLost) return true;
+  if (IsLost(failure)) return true;
   switch (failure.why.code()) {
     case absl::StatusCode::kUnavailable:
     case absl::StatusCode::kResourceExhausted:
@@ -40,7 +44,7 @@ bool IsDraining(const absl::Status& why) { return HasReason(why, kDrainingReason
 
 // A worker that is alive and could do the request another time.
 bool HasNoRoom(const AttemptFailure& failure) {
-  if (failure.how == LegEnd::kLost || IsDraining(failure.why)) return false;
+  if (IsLost(failure) || IsDraining(failure.why)) return false;
   return failure.how == LegEnd::kRefused || failure.partner.empty() ||
          HasReason(failure.why, kQueueTimeoutReason);
 }
@@ -67,19 +71,31 @@ void AddOnce(std::vector<std::string>& to, const std::string& address) {
   if (std::find(to.begin(), to.end(), address) == to.end()) to.push_back(address);
 }
 
-absl::Status Quarantined(const std::vector<std::string>& deaths) {
-  return WithReason(
-      absl::FailedPreconditionError(absl::StrCat(
-          "workers died in ", deaths.size(),
-          " attempts of this request, and it is not tried again: ", absl::StrJoin(deaths, "; "))),
-      "REQUEST_QUARANTINED", {{"retry", "unsafe"}});
+Fate FateOf(const WorkerLoss& loss, absl::Span<const WorkerView> workers) {
+  for (const WorkerView& view : workers) {
+    const WorkerFacts& facts = *view.facts;
+    if (facts.address != loss.worker) continue;
+    if (facts.incarnation != loss.incarnation || facts.unanswered) return Fate::kDied;
+    const bool connected = facts.state == WorkerState::kReady ||
+                           facts.state == WorkerState::kDraining ||
+                           facts.state == WorkerState::kStuck;
+    return connected ? Fate::kAlive : Fate::kUnknown;
+  }
+  return Fate::kDied;  // no name leads to it any more
 }
 
 }  // namespace
 
+std::vector<Fate> FatesOf(absl::Span<const WorkerLoss> losses,
+                          absl::Span<const WorkerView> workers) {
+  std::vector<Fate> fates;
+  for (const WorkerLoss& loss : losses) fates.push_back(FateOf(loss, workers));
+  return fates;
+}
+
 std::string FailureName(const AttemptFailure& failure) {
   if (IsDraining(failure.why)) return "draining";
-  if (failure.how == LegEnd::kLost) return "lost";
+  if (IsLost(failure)) return "lost";
   if (failure.how == LegEnd::kRefused) return "refused";
   switch (failure.why.code()) {
     case absl::StatusCode::kDataLoss:
@@ -115,6 +131,32 @@ absl::Status LastWord(const absl::Status& why) {
   }
 }
 
+absl::Status AttemptLog::Quarantine() {
+  quarantined_ = true;
+  std::vector<std::string> told;
+  for (const WorkerLoss& loss : losses_) told.push_back(loss.told);
+  return WithReason(
+      absl::FailedPreconditionError(absl::StrCat(
+          "workers died in ", told.size(),
+          " attempts of this request, and it is not tried again: ", absl::StrJoin(told, "; "))),
+      "REQUEST_QUARANTINED", {{"retry", "unsafe"}});
+}
+
+absl::Status AttemptLog::Judge(absl::Span<const Fate> fates, bool last_word) {
+  std::vector<WorkerLoss> left;
+  uint32_t deaths = 0;
+  for (size_t i = 0; i < losses_.size(); ++i) {
+    if (fates[i] == Fate::kAlive && !losses_[i].death) continue;
+    left.push_back(std::move(losses_[i]));
+    left.back().death = left.back().death || last_word || fates[i] == Fate::kDied;
+    deaths += left.back().death;
+  }
+  losses_ = std::move(left);
+  if (deaths >= options_.max_deaths) return Quarantine();
+  if (losses_.size() < options_.max_deaths) return absl::OkStatus();
+  return absl::UnavailableError("it is not known yet whether workers have died of it");
+}
+
 absl::Status AttemptLog::Fail(const AttemptFailure& failure) {
   if (RouterIsWrong(failure.why, checked_)) {
     return absl::InternalError(absl::StrCat("attempt ", attempt_, ": a worker finds wrong ",
@@ -123,15 +165,19 @@ absl::Status AttemptLog::Fail(const AttemptFailure& failure) {
   if (!MayRetry(failure)) return failure.why;
   checked_ = checked_ || failure.checked;
   const bool stopped = IsDraining(failure.why);  // it cut off what ran too long: nothing is wrong
-  if (failure.how == LegEnd::kLost && failure.accepted && !stopped) {
-    deaths_.push_back(absl::StrCat("attempt ", attempt_, ": ", failure.why.message()));
+  if (IsLost(failure) && failure.accepted && !stopped) {
+    losses_.push_back({failure.worker, failure.incarnation,
+                       absl::StrCat("attempt ", attempt_, ": ", failure.why.message()),
+                       failure.how == LegEnd::kSilent});
   }
-  quarantined_ = deaths_.size() >= options_.max_deaths;
-  if (quarantined_) return Quarantined(deaths_);
-  if (attempt_ >= options_.max_attempts) {
-    const absl::Status last = LastWord(failure.why);
-    if (attempt_ == 1) return last;
-    return Annotate(last, absl::StrCat("attempt ", attempt_, " of ", attempt_));
+  const bool last = attempt_ >= options_.max_attempts;
+  const auto deaths = std::count_if(losses_.begin(), losses_.end(),
+                                    [last](const WorkerLoss& loss) { return last || loss.death; });
+  if (deaths >= options_.max_deaths) return Quarantine();
+  if (last) {
+    const absl::Status word = LastWord(failure.why);
+    if (attempt_ == 1) return word;
+    return Annotate(word, absl::StrCat("attempt ", attempt_, " of ", attempt_));
   }
   const bool no_room = HasNoRoom(failure);
   if (absl::IsFailedPrecondition(failure.why)) {  // one of the two lacks what only two need

@@ -5,6 +5,8 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
+#include "router/placement/worker_facts.h"
 
 namespace tandem {
 
@@ -17,9 +19,9 @@ struct FailoverOptions {
   absl::Duration wait = absl::Seconds(10);
 };
 
-// Who ended a leg: the worker before it began, the worker later on, or nobody: it died, fell silent
-// or got stuck.
-enum class LegEnd { kRefused, kFailed, kLost };
+// Who ended a leg: the worker before it began, the worker later on, or nobody: the connection
+// broke, perhaps because the worker died, or the worker fell silent or got stuck.
+enum class LegEnd { kRefused, kFailed, kLost, kSilent };
 
 // How one attempt came to its end, which is that of its first leg that could not be spared.
 struct AttemptFailure {
@@ -27,10 +29,26 @@ struct AttemptFailure {
   LegEnd how = LegEnd::kFailed;
   bool accepted = false;  // the worker had taken the request
   absl::Status why;
-  std::string worker;    // address of the leg's
-  std::string partner;   // of the other leg's; empty where one worker did both
+  std::string worker;        // address of the leg's
+  uint64_t incarnation = 0;  // of the worker's process
+  std::string partner;       // of the other leg's; empty where one worker did both
   bool checked = false;  // a worker of the attempt had taken the request: nothing is wrong with it
 };
+
+// The end of an attempt that a worker had taken, and perhaps did not survive.
+struct WorkerLoss {
+  std::string worker;        // its address
+  uint64_t incarnation = 0;  // of the process that had the attempt
+  std::string told;          // "attempt 1: worker ... was lost"
+  bool death = false;        // it is known to be gone, or was silent for too long
+};
+
+// What is known now of a process that the connection to was lost.
+enum class Fate { kUnknown, kAlive, kDied };
+
+// One for each loss: alive is who is connected again, died whose place is taken or deserted.
+std::vector<Fate> FatesOf(absl::Span<const WorkerLoss> losses,
+                          absl::Span<const WorkerView> workers);
 
 // "lost", "refused", "damaged", ...: one of few, for a metric's label.
 std::string FailureName(const AttemptFailure& failure);
@@ -57,6 +75,13 @@ class AttemptLog {
   // router can have made so.
   absl::Status Fail(const AttemptFailure& failure);
 
+  // Attempts that workers perhaps did not survive, and are not known to have survived.
+  const std::vector<WorkerLoss>& losses() const { return losses_; }
+  // Before the next attempt: takes in what became of losses(). OK: it may begin. Unavailable: so
+  // many workers may have died of the request that it has to wait until that is known, or, with
+  // `last_word`, what is not known counts as a death. FailedPrecondition: as Fail's.
+  absl::Status Judge(absl::Span<const Fate> fates, bool last_word);
+
   // Too many workers died of the request.
   bool quarantined() const { return quarantined_; }
 
@@ -71,9 +96,11 @@ class AttemptLog {
   bool may_wait() const { return may_wait_; }
 
  private:
+  absl::Status Quarantine();
+
   const FailoverOptions options_;
   uint32_t attempt_ = 1;
-  std::vector<std::string> deaths_;  // "attempt 1: worker ... was lost", of each that had accepted
+  std::vector<WorkerLoss> losses_;
   std::vector<std::string> avoid_, exclude_;
   bool whole_ = false;
   bool may_wait_ = true;

@@ -32,6 +32,9 @@ class Relay::LegEar final : public LegSink {
   void OnLost(absl::Status why) override {
     relay_->OnLegFailed(attempt_, kind_, LegEnd::kLost, WorkerLost(why));
   }
+  void OnSilent(absl::Status why) override {
+    relay_->OnLegFailed(attempt_, kind_, LegEnd::kSilent, WorkerLost(why));
+  }
 
  private:
   const std::shared_ptr<Relay> relay_;
@@ -77,6 +80,7 @@ bool Relay::AddLeg(LegOrder order) {
     if (!Current(order.attempt)) return false;
     leg(order.kind).session = order.session;
     leg(order.kind).address = order.address;
+    leg(order.kind).incarnation = order.incarnation;
     if (order.kind == LegKind::kPrefill) pair = PairOf();
     if (kv_abi_ != order.kv_abi) {  // what came before need not be what comes now
       for (Output& output : outputs_) output.line.Forget();

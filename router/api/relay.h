@@ -9,6 +9,7 @@
 
 #include "absl/status/status.h"
 #include "absl/time/time.h"
+#include "absl/types/span.h"
 #include "base/clock.h"
 #include "base/metric_list.h"
 #include "base/mutex.h"
@@ -51,6 +52,7 @@ struct RelayAttempt {
   std::string kv_abi;
   std::vector<std::string> avoid, exclude;
   bool whole = false;
+  std::vector<WorkerLoss> losses;  // of which Judge wants the fates, before any leg
 };
 
 // Sends an attempt to workers that it chooses, by AddLeg. Called without a lock held, by any
@@ -99,6 +101,7 @@ class Relay final : public std::enable_shared_from_this<Relay> {
     uint32_t attempt = 1;
     std::string address;  // for the answer's last message
     std::string kv_abi;   // the worker's
+    uint64_t incarnation = 0;
     std::shared_ptr<WorkerChannel> session;
     worker::v1::Submit submit;
     uint64_t charge = 0;
@@ -118,6 +121,8 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   // Makes the current attempt if that is still to be done. While there is no worker for it, Tick
   // tries it again.
   void Dispatch() ABSL_LOCKS_EXCLUDED(mu_);
+  // What became of an attempt's losses. OK: it may be made. Otherwise not now, or not at all.
+  absl::Status Judge(uint32_t attempt, absl::Span<const Fate> fates) ABSL_LOCKS_EXCLUDED(mu_);
   // Another worker than the decode worker will run this attempt's prompt. Before AddLeg.
   void ExpectPrefill(uint32_t attempt) ABSL_LOCKS_EXCLUDED(mu_);
   // Sends the order's request to its worker. False when the attempt is over, perhaps because this
@@ -142,6 +147,7 @@ class Relay final : public std::enable_shared_from_this<Relay> {
   struct Leg {
     std::shared_ptr<WorkerChannel> session;  // null: no such leg
     std::string address;
+    uint64_t incarnation = 0;
     std::optional<uint64_t> handle;  // once Submit has returned
     bool accepted = false;
     bool over = false;      // nothing more comes from it, or is wanted

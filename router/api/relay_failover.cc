@@ -59,6 +59,7 @@ AttemptFailure Relay::FailureOf(LegKind kind, LegEnd how, absl::Status why) {
   failure.accepted = leg(kind).accepted;
   for (const Leg& one : legs_) failure.checked = failure.checked || one.accepted || one.reported;
   failure.worker = leg(kind).address;
+  failure.incarnation = leg(kind).incarnation;
   if (split_) {
     failure.partner = leg(kind == LegKind::kDecode ? LegKind::kPrefill : LegKind::kDecode).address;
   }
@@ -128,6 +129,7 @@ RelayAttempt Relay::NextAttempt() {
   next.avoid = attempts_.avoid();
   next.exclude = attempts_.exclude();
   next.whole = attempts_.whole();
+  next.losses = attempts_.losses();
   for (uint32_t i = 0; i < outputs_.size(); ++i) {
     const Output& output = outputs_[i];
     if (!output.ended && output.resumed == 0) continue;
@@ -166,6 +168,24 @@ void Relay::Dispatch() {
     }
     Run(std::move(calls));
   }
+}
+
+absl::Status Relay::Judge(uint32_t attempt, absl::Span<const Fate> fates) {
+  Calls calls;
+  absl::Status verdict;
+  {
+    MutexLock lock(&mu_);
+    if (!Current(attempt)) return absl::CancelledError("the request has ended");
+    const bool late = options_.clock->Now() - due_at_ >= options_.failover.wait;
+    verdict = attempts_.Judge(fates, late);
+    calls.quarantined = attempts_.quarantined();
+    if (calls.quarantined) {
+      LogWarning("request is quarantined", {{"request_id", options_.request_id}, {"why", verdict}});
+      End(verdict, &calls);
+    }
+  }
+  Run(std::move(calls));
+  return verdict;
 }
 
 bool Relay::Dispatched(uint32_t attempt, const absl::Status& placed, Calls* calls) {

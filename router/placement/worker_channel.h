@@ -14,10 +14,11 @@ class LegSink {
   virtual ~LegSink() = default;
   virtual void OnAccepted(uint32_t cached_tokens) = 0;
   virtual void OnStep(const worker::v1::SequenceStep& step) = 0;
-  // Nothing more comes from this leg: the worker refused it (`why` is the worker's), or was lost or
-  // got stuck.
+  // Nothing more comes from this leg: the worker refused it (`why` is the worker's), or the
+  // connection to it broke, whatever became of the process, or it fell silent or got stuck.
   virtual void OnRefused(absl::Status why) = 0;
   virtual void OnLost(absl::Status why) = 0;
+  virtual void OnSilent(absl::Status why) = 0;
 };
 
 // The way to one worker, as a request sees it.

@@ -29,7 +29,8 @@ struct WorkerAsset {
 struct WorkerFacts {
   std::string address;  // host:port
   WorkerState state = WorkerState::kConnecting;
-  std::string detail;  // why it is not ready; empty when it is
+  std::string detail;       // why it is not ready; empty when it is
+  bool unanswered = false;  // lost, and who connected to it since then found nobody
   // The rest is from the last hello, and empty before the first.
   uint64_t incarnation = 0;
   WorkerRole role = WorkerRole::kUnified;

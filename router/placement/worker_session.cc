@@ -90,7 +90,8 @@ void WorkerSession::Tick() {
   }
   if (silent) {
     Drop(WorkerState::kLost,
-         absl::StrCat("no heartbeat for ", absl::FormatDuration(options_.silence.limit())));
+         absl::StrCat("no heartbeat for ", absl::FormatDuration(options_.silence.limit())), nullptr,
+         Cause::kSilent);
   } else if (ping) {
     SendControl(*std::move(ping));
   }
@@ -121,10 +122,12 @@ void WorkerSession::SetState(WorkerState state, const std::string& why) {
   auto facts = std::make_shared<WorkerFacts>(*facts_);
   facts->state = state;
   facts->detail = why;
+  facts->unanswered = state == WorkerState::kLost && facts_->state == WorkerState::kLost;
   facts_ = std::move(facts);
 }
 
-void WorkerSession::Drop(WorkerState state, const std::string& why, const WorkerStream* only) {
+void WorkerSession::Drop(WorkerState state, const std::string& why, const WorkerStream* only,
+                         Cause cause) {
   std::shared_ptr<WorkerStream> stream;
   Legs legs;
   bool stops = false;  // it had said so: it cuts off what did not end in time
@@ -145,7 +148,9 @@ void WorkerSession::Drop(WorkerState state, const std::string& why, const Worker
   absl::Status lost =
       absl::UnavailableError(absl::StrCat("worker ", options_.address, " was lost: ", why));
   if (stops) lost = WithReason(std::move(lost), kDrainingReason, {{"retry", "safe"}});
-  for (auto& [handle, leg] : legs) leg.sink->OnLost(lost);
+  for (auto& [handle, leg] : legs) {
+    cause == Cause::kSilent ? leg.sink->OnSilent(lost) : leg.sink->OnLost(lost);
+  }
   options_.on_change();
 }
 
@@ -254,7 +259,7 @@ void WorkerSession::OnHeartbeat(const WorkerStream* from, const wv1::Heartbeat& 
                  "WORKER_STUCK", {{"retry", "safe"}});
   for (auto& [handle, leg] : legs) {
     SendCancel(handle);
-    leg.sink->OnLost(why);
+    leg.sink->OnSilent(why);
   }
   options_.on_change();
 }

@@ -78,9 +78,10 @@ class WorkerSession final : public WorkerChannel,
 
   // Nothing, unless a connection is missing and wanted.
   void Connect() ABSL_LOCKS_EXCLUDED(mu_);
+  enum class Cause { kBroken, kSilent };
   // Ends the session in `state` and tells every leg; with `only`, if that is still its stream.
-  void Drop(WorkerState state, const std::string& why, const WorkerStream* only = nullptr)
-      ABSL_LOCKS_EXCLUDED(mu_);
+  void Drop(WorkerState state, const std::string& why, const WorkerStream* only = nullptr,
+            Cause cause = Cause::kBroken) ABSL_LOCKS_EXCLUDED(mu_);
   void OnHello(const WorkerStream* from, const worker::v1::WorkerInfo& hello)
       ABSL_LOCKS_EXCLUDED(mu_);
   void OnLoad(const worker::v1::Load& load) ABSL_LOCKS_EXCLUDED(mu_);

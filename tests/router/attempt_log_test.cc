@@ -16,17 +16,23 @@ using ::testing::IsEmpty;
 
 AttemptFailure Split(LegKind leg, LegEnd how, absl::Status why) {
   const bool decode = leg == LegKind::kDecode;
-  return {leg, how, true, std::move(why), decode ? "d" : "p", decode ? "p" : "d"};
+  return {.leg = leg,
+          .how = how,
+          .accepted = true,
+          .why = std::move(why),
+          .worker = decode ? "d" : "p",
+          .partner = decode ? "p" : "d"};
 }
 
 AttemptFailure Whole(LegEnd how, absl::Status why) {
-  return {LegKind::kDecode, how, true, std::move(why), "u", ""};
+  return {.how = how, .accepted = true, .why = std::move(why), .worker = "u"};
 }
 
 AttemptFailure Death(const std::string& worker, bool accepted = true) {
-  return {LegKind::kDecode, LegEnd::kLost,
-          accepted,         absl::UnavailableError("worker " + worker + " was lost"),
-          worker,           ""};
+  return {.how = LegEnd::kSilent,
+          .accepted = accepted,
+          .why = absl::UnavailableError("worker " + worker + " was lost"),
+          .worker = worker};
 }
 
 TEST(AttemptLog, AnErrorThatNoOtherWorkerCanMendIsTheRequestsEnd) {
@@ -183,6 +189,48 @@ TEST(AttemptLog, ARequestOfWhichWorkersDieIsQuarantinedAndNamesThem) {
   ASSERT_TRUE(info.has_value());
   EXPECT_EQ(info->reason(), "REQUEST_QUARANTINED");
   EXPECT_EQ(info->metadata().at("retry"), "unsafe");
+}
+
+AttemptFailure Broken(const std::string& worker, uint64_t incarnation) {
+  AttemptFailure failure = Death(worker);
+  failure.how = LegEnd::kLost;
+  failure.incarnation = incarnation;
+  return failure;
+}
+
+TEST(AttemptLog, AConnectionThatBreaksIsADeathOnlyWhereTheProcessIsGone) {
+  AttemptLog log({.max_attempts = 9, .max_deaths = 2});
+  EXPECT_TRUE(log.Fail(Broken("a", 1)).ok());
+  EXPECT_TRUE(log.Judge({Fate::kUnknown}, /*last_word=*/false).ok()) << "one may try";
+  EXPECT_TRUE(log.Fail(Broken("b", 1)).ok());
+  EXPECT_THAT(log.Judge({Fate::kDied, Fate::kUnknown}, /*last_word=*/false),
+              StatusIs(absl::StatusCode::kUnavailable));
+  EXPECT_FALSE(log.quarantined());
+  EXPECT_TRUE(log.Judge({Fate::kAlive, Fate::kAlive}, /*last_word=*/false).ok());
+  EXPECT_EQ(log.losses().size(), 1u) << "a died, whoever is there now";
+  EXPECT_TRUE(log.Fail(Broken("c", 1)).ok());
+  EXPECT_THAT(log.Judge({Fate::kUnknown, Fate::kUnknown}, /*last_word=*/true),
+              StatusIs(absl::StatusCode::kFailedPrecondition,
+                       HasSubstr("attempt 1: worker a was lost; attempt 3: worker c")));
+  EXPECT_TRUE(log.quarantined());
+}
+
+TEST(AttemptLog, AWorkersFateIsReadFromItsPlace) {
+  const auto fate = [](const std::string& address, uint64_t incarnation, WorkerState state,
+                       bool unanswered = false) {
+    auto facts = std::make_shared<WorkerFacts>();
+    facts->address = address;
+    facts->incarnation = incarnation;
+    facts->state = state;
+    facts->unanswered = unanswered;
+    return FatesOf({{.worker = "a", .incarnation = 1}}, {{std::move(facts), 0}})[0];
+  };
+  EXPECT_EQ(fate("a", 1, WorkerState::kReady), Fate::kAlive);
+  EXPECT_EQ(fate("a", 1, WorkerState::kDraining), Fate::kAlive);
+  EXPECT_EQ(fate("a", 1, WorkerState::kLost), Fate::kUnknown);
+  EXPECT_EQ(fate("a", 1, WorkerState::kLost, /*unanswered=*/true), Fate::kDied);
+  EXPECT_EQ(fate("a", 2, WorkerState::kReady), Fate::kDied) << "its successor";
+  EXPECT_EQ(fate("b", 1, WorkerState::kReady), Fate::kDied) << "nobody leads to it";
 }
 
 }  // namespace

@@ -307,6 +307,20 @@ TEST_F(FailoverTest, ARequestThatThreeWorkersDieOfIsQuarantined) {
   EXPECT_THAT(router_->router()->MetricsText(), HasSubstr("tandem_quarantined_requests_total 1"));
 }
 
+TEST_F(FailoverTest, AConnectionThatBreaksAgainAndAgainKillsNobody) {
+  FakeWorker* one = Add(wv1::ROLE_UNIFIED);
+  Start();
+  auto call = router_->Generate(TextRequest("Hi", 9));
+  for (int i = 0; i < 3; ++i) {
+    one->Accept(one->NextSubmit().handle());
+    one->EndSession();  // and is connected to again, the same process
+  }
+  one->Send(one->NextSubmit().handle(), {.ids = Bytes("ok"), .finish = true});
+  const Answer answer = call->Rest();
+  EXPECT_EQ(answer.text(), "ok") << answer.status.error_message();
+  EXPECT_EQ(answer.messages.back().end().serving().attempts(), 4u);
+}
+
 TEST_F(FailoverTest, WorkersThatStopAndCutARequestOffAgainAndAgainHaveNotDiedOfIt) {
   FakeWorker* one = Add(wv1::ROLE_UNIFIED);
   Start();

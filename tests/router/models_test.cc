@@ -200,6 +200,7 @@ class SilentSink final : public LegSink {
   void OnStep(const wv1::SequenceStep&) override {}
   void OnRefused(absl::Status) override {}
   void OnLost(absl::Status) override {}
+  void OnSilent(absl::Status) override {}
 };
 
 // A table by itself, over names that the test resolves.
