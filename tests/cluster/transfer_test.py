@@ -13,6 +13,7 @@ import unittest
 
 import tiny_model
 from cluster import PATIENCE, SMOLLM2, Cluster, await_true, ids_request
+from kinds import KINDS
 
 # Where the decode worker tells others that it listens: the proxies are there.
 IN_FRONT = "127.0.0.3"
@@ -101,9 +102,8 @@ class TransferTest(unittest.TestCase):
             await_true(phase + " is counted", lambda one=phase: prefill.metric(
                 "tandem_handoff_phase_seconds_count", phase=one) >= 1, 5 * PATIENCE)
 
-    def goes_on(self, what):
+    def goes_on(self, what, request):
         """The answer, though the connection was harmed in the midst of its handoff."""
-        request = ids_request(PROMPT, 8)
         request.cache.bypass = True  # else the decode worker has the prompt from the first time
         expected = self.cluster.generate(request)
         self.assertEqual(expected.end.serving.attempts, 1)
@@ -116,13 +116,17 @@ class TransferTest(unittest.TestCase):
         self.assertEqual(self.cluster.generate(request).said(), expected.said())
 
     def test_a_flipped_bit_costs_an_attempt_and_never_changes_an_answer(self):
-        self.goes_on("flip")
+        self.goes_on("flip", ids_request(PROMPT, 8))
 
     def test_a_connection_that_is_cut_costs_an_attempt(self):
-        self.goes_on("cut")
+        for number, kind in enumerate(KINDS):
+            with self.subTest(kind=kind.__name__):
+                request = kind(number)
+                request.token_ids.ids[:] = PROMPT
+                self.goes_on("cut", request)
 
     def test_a_peer_that_takes_nothing_more_is_given_up(self):
-        self.goes_on("stall")
+        self.goes_on("stall", ids_request(PROMPT, 8))
 
 
 class RealModelTest(unittest.TestCase):
