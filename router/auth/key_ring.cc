@@ -33,6 +33,7 @@ absl::Status Disabled(absl::string_view what, absl::string_view id) {
 }  // namespace
 
 bool Principal::Allows(absl::string_view model) const {
+  if (kind != KeyKind::kUser) return false;
   return models == nullptr || std::find(models->begin(), models->end(), model) != models->end();
 }
 

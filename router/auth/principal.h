@@ -16,6 +16,7 @@ struct Principal {
   std::string key_id;
   std::shared_ptr<const std::vector<std::string>> models;  // that it may name; null: all
 
+  // Whether it may run this model: a management key runs none.
   bool Allows(absl::string_view model) const;
 };
 

@@ -46,6 +46,16 @@ int64_t CostOf(const LimitRule& rule, const TokenUsage& tokens, int64_t money_na
   return rule.metric == LimitMetric::kMoney ? money_nano : 1;
 }
 
+bool IsForeign(const LimitRule& rule, absl::string_view currency) {
+  return rule.metric == LimitMetric::kMoney && rule.currency != currency;
+}
+
+// A rule that comes to count something else starts anew.
+std::string CounterOf(const LimitRule& rule) {
+  return absl::StrCat(rule.id, "/", static_cast<int>(rule.metric), "/",
+                      static_cast<int>(rule.window), "/", rule.currency);
+}
+
 absl::Status CheckPrompt(const LimitRule& rule, int64_t prompt, int64_t amount) {
   if (prompt <= amount || rule.shadow || amount == 0) return absl::OkStatus();
   return absl::InvalidArgumentError(
@@ -59,27 +69,32 @@ absl::StatusOr<std::vector<LimitCharge>> ChargesOf(absl::Span<const LimitRule> r
                                                    const CallEstimate& estimate) {
   std::vector<LimitCharge> charges;
   for (const LimitRule& rule : rules) {
-    if (rule.metric == LimitMetric::kMoney && rule.currency != estimate.currency) {
+    const bool foreign = IsForeign(rule, estimate.currency);
+    if (foreign && !rule.shadow) {
       return absl::FailedPreconditionError(
           absl::StrCat("limit ", rule.id, " is in ", rule.currency, ", and the model's price in ",
                        estimate.currency.empty() ? "no currency" : estimate.currency));
     }
     const int64_t amount = Saturate(static_cast<__int128>(rule.amount) * UnitsOf(rule.metric));
     const TokenUsage all = AtMost(rule, estimate.prompt_tokens, estimate.output_tokens);
-    int64_t cost = CostOf(rule, all, estimate.money_nano);
+    int64_t cost = foreign ? 0 : CostOf(rule, all, estimate.money_nano), least = cost;
     if (CountsTokens(rule.metric)) {
       const TokenUsage prompt = AtMost(rule, estimate.prompt_tokens, 0);
       RETURN_IF_ERROR(CheckPrompt(rule, Weighed(rule, prompt), amount));
+      const TokenUsage first = AtMost(rule, estimate.prompt_tokens, 1);
       cost = std::min(cost, amount);
+      least = std::min(cost, Weighed(rule, first));
     }
-    charges.push_back({rule.id, rule.window, amount, cost, rule.shadow});
+    charges.push_back({CounterOf(rule), rule.window, amount, cost, least, rule.shadow});
   }
   return charges;
 }
 
 std::vector<int64_t> UsedOf(absl::Span<const LimitRule> rules, const CallUse& use) {
   std::vector<int64_t> used;
-  for (const LimitRule& rule : rules) used.push_back(CostOf(rule, use.tokens, use.money_nano));
+  for (const LimitRule& rule : rules) {
+    used.push_back(IsForeign(rule, use.currency) ? 0 : CostOf(rule, use.tokens, use.money_nano));
+  }
   return used;
 }
 

@@ -24,14 +24,16 @@ struct CallEstimate {
 struct CallUse {
   TokenUsage tokens;
   int64_t money_nano = 0;
+  std::string currency;
 };
 
-// What the call has to ask the counters of these rules for, in their order. Where the estimate is
-// more than a counter of tokens ever holds, all that it holds is asked for, as long as that covers
-// the prompt: what the answer needs beyond is asked for as it comes.
+// What the call has to ask the counters of these rules for, in their order. Of tokens it asks for
+// the estimate, is content with what is left if that covers the prompt and one token, and asks for
+// more as the answer grows.
 //   units   tokens in thousandths, by the rules' weights; else those of the rule's amount
 //   errors  InvalidArgument the prompt alone is more than a counter holds, both numbers named;
-//           FailedPrecondition a rule about money in another currency than the model's price
+//           FailedPrecondition a rule about money in another currency than the model's
+//           price, unless it is a shadow: that counts nothing then
 absl::StatusOr<std::vector<LimitCharge>> ChargesOf(absl::Span<const LimitRule> rules,
                                                    const CallEstimate& estimate);
 // What it was used for, in the same order.

@@ -7,7 +7,7 @@
 namespace tandem {
 namespace {
 
-constexpr absl::Duration kBucketWindow = absl::Minutes(1);
+constexpr int64_t kWindowNanos = int64_t{60} * 1'000'000'000;  // that a bucket refills in
 // When somebody who holds a place will leave it is not known.
 constexpr absl::Duration kRetryForAPlace = absl::Seconds(1);
 
@@ -67,7 +67,7 @@ void LimitCounter::Refill(absl::Time now) {
   // Beyond the time that refills all of it, so that the product below fits.
   const absl::Duration passed = std::min(now - refilled_at_, TimeToRefill(used_));
   const auto units = static_cast<int64_t>(static_cast<__int128>(absl::ToInt64Nanoseconds(passed)) *
-                                          amount_ / absl::ToInt64Nanoseconds(kBucketWindow));
+                                          amount_ / kWindowNanos);
   used_ -= std::min(units, used_);
   refilled_at_ = used_ == 0 ? now : refilled_at_ + TimeToRefill(units);
 }
@@ -75,9 +75,7 @@ void LimitCounter::Refill(absl::Time now) {
 // Rounded up to a nanosecond: a retry after it finds what it needs.
 //   requires: amount_ > 0
 absl::Duration LimitCounter::TimeToRefill(int64_t units) const {
-  const __int128 nanos =
-      (static_cast<__int128>(units) * absl::ToInt64Nanoseconds(kBucketWindow) + amount_ - 1) /
-      amount_;
+  const __int128 nanos = (static_cast<__int128>(units) * kWindowNanos + amount_ - 1) / amount_;
   if (nanos > absl::ToInt64Nanoseconds(kLongest)) return kLongest;
   return absl::Nanoseconds(static_cast<int64_t>(nanos));
 }
@@ -98,7 +96,8 @@ LimitState LimitCounter::Look(int64_t cost) const {
     const absl::Duration waited = now_ - refilled_at_;
     state.reset = std::max(absl::ZeroDuration(), TimeToRefill(used_) - waited);
     if (!state.fits && !never) {
-      state.retry_after = TimeToRefill(used_ + cost - amount_) - waited;
+      state.retry_after =
+          std::max(absl::ZeroDuration(), TimeToRefill(cost - (amount_ - used_)) - waited);
     }
     return state;
   }
@@ -107,9 +106,17 @@ LimitState LimitCounter::Look(int64_t cost) const {
   return state;
 }
 
-void LimitCounter::Correct(int64_t more, absl::Time window_start) {
-  if (window_start != start_) return;  // of a day or month that is over
+void LimitCounter::Correct(int64_t more, absl::Time since) {
+  if (!InWindow(since)) return;  // of a day or month that is over
+  if (more < 0 && window_ == LimitWindow::kMinute) more = -NotRefilled(-more, now_ - since);
   used_ = std::max<int64_t>(0, used_ + more);
+}
+
+// Refilling is shared by all that was taken, so what one call took counts as refilled first.
+int64_t LimitCounter::NotRefilled(int64_t units, absl::Duration passed) const {
+  const auto refilled =
+      static_cast<__int128>(absl::ToInt64Nanoseconds(passed)) * amount_ / kWindowNanos + 1;
+  return passed <= absl::ZeroDuration() ? units : std::max<__int128>(0, units - refilled);
 }
 
 }  // namespace tandem

@@ -27,17 +27,19 @@ class LimitCounter {
   // What it would say to a cost, at the time that it is at.
   LimitState Look(int64_t cost) const;
   void Take(int64_t cost) { used_ += cost; }
-  // Takes more, or gives back if `more` is negative, of what was taken while window_start() was
-  // `window_start`.
-  void Correct(int64_t more, absl::Time window_start);
+  // What was taken at `since` turns out to have been `more`; negative gives back.
+  void Correct(int64_t more, absl::Time since);
 
-  absl::Time window_start() const { return start_; }
+  // Whether `then` is in the day or month that it is in.
+  bool InWindow(absl::Time then) const { return WindowStart(window_, then) == start_; }
+  absl::Time now() const { return now_; }
   // It says what a new one would.
   bool idle() const { return used_ == 0; }
 
  private:
   void Refill(absl::Time now);
   absl::Duration TimeToRefill(int64_t units) const;
+  int64_t NotRefilled(int64_t units, absl::Duration passed) const;
 
   LimitWindow window_;
   int64_t amount_;

@@ -18,11 +18,14 @@ struct LimitCharge {
   LimitWindow window = LimitWindow::kMinute;  // kNone: of calls at once, given back when settled
   int64_t amount = 0;                         // >= 0: what it holds when it is full
   int64_t cost = 0;                           // >= 0, in the same unit
-  bool shadow = false;                        // refuses nobody; takes only what fits
+  int64_t least = 0;    // <= cost. Where less than the cost is left, all of that is reserved, if it
+                        // is not less than this
+  bool shadow = false;  // refuses nobody; takes only what fits
 };
 
 struct LimitState {
   bool fits = true;
+  int64_t reserved = 0;        // now, of the cost
   int64_t remaining = 0;       // >= 0: what is left now
   absl::Duration reset;        // until it is full again, or its day or month is over
   absl::Duration retry_after;  // where it does not fit: until it would if nobody else came;
@@ -41,7 +44,9 @@ struct LimitVerdict {
 //           starts anew with the calendar's day or month in UTC; kNone the calls that run now
 //   life    of a charge: Reserve, then any Extend and Renew, then Settle. One of which nothing was
 //           heard for `lease` is forgotten: it counts no longer among the calls that run, and its
-//           reservation is what it cost
+//           reservation is what it cost. A bucket gets back what was not used less what it has
+//           refilled since the call began: so in no stretch of time more is used than a bucket
+//           holds and what refills meanwhile
 //   errors  Unavailable the store does not answer; whether the call took effect is not known, and
 //           it may be made again: none takes effect twice. NotFound Extend of a charge that is not
 //           there, settled or forgotten

@@ -1,5 +1,6 @@
 #include "router/store/memory_limits.h"
 
+#include <algorithm>
 #include <iterator>
 #include <utility>
 
@@ -22,34 +23,37 @@ LimitCounter& MemoryLimits::At(const LimitCharge& charge) {
   LimitCounter& counter =
       counters_.try_emplace(charge.counter, charge.window, charge.amount, now_).first->second;
   counter.Advance(now_);
-  counter.Resize(charge.amount);
   return counter;
 }
 
 // All are looked at before any is charged.
-LimitVerdict MemoryLimits::Take(std::vector<Item>& items, absl::Span<const int64_t> costs) {
+LimitVerdict MemoryLimits::Take(std::vector<Item>& items, absl::Span<const Ask> asks) {
   LimitVerdict verdict;
   verdict.admitted = true;
   for (size_t i = 0; i < items.size(); ++i) {
-    verdict.states.push_back(At(items[i].charge).Look(costs[i]));
+    verdict.states.push_back(At(items[i].charge).Look(asks[i].least));
     verdict.admitted &= verdict.states[i].fits || items[i].charge.shadow;
   }
   if (!verdict.admitted) return verdict;
   for (size_t i = 0; i < items.size(); ++i) {
     if (!verdict.states[i].fits) continue;
-    At(items[i].charge).Take(costs[i]);
-    items[i].reserved += costs[i];
-    verdict.states[i].remaining -= costs[i];
+    LimitCounter& counter = At(items[i].charge);
+    const int64_t reserved = std::min(asks[i].cost, verdict.states[i].remaining);
+    counter.Take(reserved);
+    items[i].reserved += reserved;
+    verdict.states[i] = counter.Look(0);
+    verdict.states[i].fits = true;
+    verdict.states[i].reserved = reserved;
   }
   return verdict;
 }
 
 void MemoryLimits::Reserve(const std::string& charge_id, std::vector<LimitCharge> charges,
                            Admitted done) {
-  std::vector<int64_t> costs;
+  std::vector<Ask> asks;
   Held held{charge_id, {}, {}};
   for (LimitCharge& charge : charges) {
-    costs.push_back(charge.cost);
+    asks.push_back({charge.cost, charge.least});
     held.items.push_back({std::move(charge)});
   }
   LimitVerdict verdict;
@@ -58,10 +62,11 @@ void MemoryLimits::Reserve(const std::string& charge_id, std::vector<LimitCharge
     Begin();
     if (const auto known = by_id_.find(charge_id); known != by_id_.end()) {
       Hear(known->second);
-      verdict = Take(known->second->items, std::vector<int64_t>(costs.size()));
+      verdict = Take(known->second->items, std::vector<Ask>(asks.size()));
       verdict.admitted = true;
     } else {
-      verdict = Take(held.items, costs);
+      for (const Item& item : held.items) At(item.charge).Resize(item.charge.amount);
+      verdict = Take(held.items, asks);
       if (verdict.admitted) Hold(std::move(held), verdict);
     }
   }
@@ -72,7 +77,7 @@ void MemoryLimits::Hold(Held held, const LimitVerdict& verdict) {
   for (size_t i = 0; i < held.items.size(); ++i) {
     Item& item = held.items[i];
     item.taken = verdict.states[i].fits;
-    item.window_start = At(item.charge).window_start();
+    item.taken_at = At(item.charge).now();
   }
   held.heard_of = now_;
   held_.push_back(std::move(held));
@@ -82,7 +87,7 @@ void MemoryLimits::Hold(Held held, const LimitVerdict& verdict) {
 // A place is held once, and a call belongs to the day and month in which it began.
 bool MemoryLimits::Extends(const Item& item) {
   return item.taken && item.charge.window != LimitWindow::kNone &&
-         item.window_start == At(item.charge).window_start();
+         At(item.charge).InWindow(item.taken_at);
 }
 
 void MemoryLimits::Extend(const std::string& charge_id, std::vector<int64_t> costs, Admitted done) {
@@ -94,10 +99,11 @@ void MemoryLimits::Extend(const std::string& charge_id, std::vector<int64_t> cos
       Hear(known->second);
       std::vector<Item>& items = known->second->items;
       TANDEM_CHECK(costs.size() == items.size(), "as many costs as there are charges");
+      std::vector<Ask> asks(items.size());
       for (size_t i = 0; i < items.size(); ++i) {
-        if (!Extends(items[i])) costs[i] = 0;
+        if (Extends(items[i])) asks[i] = {costs[i], costs[i]};
       }
-      verdict = Take(items, costs);
+      verdict = Take(items, asks);
     }
   }
   done(std::move(verdict));
@@ -137,9 +143,9 @@ void MemoryLimits::Release(const Held& held, absl::Span<const int64_t> used) {
     if (!item.taken) continue;
     LimitCounter& counter = At(item.charge);
     if (item.charge.window == LimitWindow::kNone) {
-      counter.Correct(-item.reserved, item.window_start);
+      counter.Correct(-item.reserved, item.taken_at);
     } else if (!used.empty()) {
-      counter.Correct(used[i] - item.reserved, item.window_start);
+      counter.Correct(used[i] - item.reserved, item.taken_at);
     }
   }
 }

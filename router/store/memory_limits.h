@@ -40,8 +40,11 @@ class MemoryLimits final : public LimitStore {
   struct Item {
     LimitCharge charge;
     int64_t reserved = 0;
-    bool taken = false;       // not so a shadow that did not fit
-    absl::Time window_start;  // when it was taken
+    bool taken = false;  // not so a shadow that did not fit
+    absl::Time taken_at;
+  };
+  struct Ask {
+    int64_t cost = 0, least = 0;
   };
   struct Held {
     std::string id;
@@ -52,7 +55,7 @@ class MemoryLimits final : public LimitStore {
   // Reads the clock and forgets what is due: what every call begins with.
   void Begin() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   LimitCounter& At(const LimitCharge& charge) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  LimitVerdict Take(std::vector<Item>& items, absl::Span<const int64_t> costs)
+  LimitVerdict Take(std::vector<Item>& items, absl::Span<const Ask> asks)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Hold(Held held, const LimitVerdict& verdict) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool Extends(const Item& item) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);

@@ -47,7 +47,7 @@ class StoreFeed {
   StoreFeed(Source source, const Clock* clock, Options options, Apply apply)
       : source_(std::move(source)), clock_(clock), options_(options), apply_(std::move(apply)) {}
 
-  absl::Status Catch();
+  absl::Status CatchUp();
   void Run() ABSL_LOCKS_EXCLUDED(mu_);
 
   const Source source_;

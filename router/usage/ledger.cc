@@ -19,6 +19,11 @@ absl::string_view ChargeIdOf(const LedgerEvent& event) {
   return std::visit([](const auto& one) -> absl::string_view { return one.charge_id; }, event);
 }
 
+// Tried again it would be the same.
+bool IsTheEventsFault(const absl::Status& status) {
+  return absl::IsInvalidArgument(status) || absl::IsInternal(status);
+}
+
 absl::Status NotWritten(const absl::Status& why) {
   return absl::UnavailableError(
       absl::StrCat("the usage ledger could not be written: ", why.message()));
@@ -28,7 +33,7 @@ absl::Status NotWritten(const absl::Status& why) {
 
 absl::StatusOr<std::unique_ptr<Ledger>> Ledger::Create(Append append, const Clock* clock,
                                                        Options options) {
-  options.batch = std::min<size_t>(options.batch, kLedgerBatchMax);
+  options.batch = std::clamp<size_t>(options.batch, 1, kLedgerBatchMax);
   std::unique_ptr<Ledger> ledger(new Ledger(std::move(append), clock, options));
   Ledger* const started = ledger.get();
   ASSIGN_OR_RETURN(ledger->thread_, StartThread("the usage ledger", [started] { started->Run(); }));
@@ -51,7 +56,9 @@ absl::Status Ledger::CheckPlace(bool row) const {
 
 void Ledger::Add(LedgerEvent event, Done done) {
   absl::Status status = ValidateLedgerEvent(event);
-  if (status.ok()) {
+  if (!status.ok()) {
+    Refused(event, status);
+  } else {
     MutexLock lock(&mu_);
     Entry entry{std::move(event), std::move(done), clock_->Now() + options_.patience};
     status = CheckPlace(entry.row());
@@ -76,24 +83,33 @@ Ledger::Entries Ledger::NextBatch() {
 
 void Ledger::Run() {
   absl::Duration wait = options_.retry;
+  absl::Status last;
   for (Entries batch = NextBatch(); !batch.empty(); batch = NextBatch()) {
     const absl::Status written = Write(batch);
     if (written.ok()) {
       wait = options_.retry;
+      last = written;
       continue;
     }
-    LogWarning("the usage ledger is not written", {{"why", written}, {"events", batch.size()}});
+    if (written != last) LogWarning("the usage ledger is not written", {{"why", written}});
+    last = written;
     Return(std::move(batch), written);
     if (!WaitToRetry(wait)) return GiveUp(written);
     wait = std::min(2 * wait, kLongestRetry);
   }
 }
 
-absl::Status Ledger::Write(Entries& batch) const {
+void Ledger::Refused(const LedgerEvent& event, const absl::Status& why) {
+  LogError("a usage event is refused", {{"charge", ChargeIdOf(event)}, {"why", why}});
+  MutexLock lock(&mu_);
+  if (std::holds_alternative<UsageRow>(event)) ++rows_lost_;
+}
+
+absl::Status Ledger::Write(Entries& batch) {
   std::vector<LedgerEvent> events;
   for (const Entry& entry : batch) events.push_back(entry.event);
   const absl::StatusOr<LedgerWritten> written = append_(events);
-  if (absl::IsInvalidArgument(written.status())) return WriteOneByOne(batch);
+  if (IsTheEventsFault(written.status())) return WriteOneByOne(batch);
   RETURN_IF_ERROR(written.status());
   for (const Entry& entry : batch) {
     if (entry.done) entry.done(absl::OkStatus());
@@ -103,15 +119,12 @@ absl::Status Ledger::Write(Entries& batch) const {
 }
 
 // One of them spoils the others' transaction.
-absl::Status Ledger::WriteOneByOne(Entries& batch) const {
+absl::Status Ledger::WriteOneByOne(Entries& batch) {
   for (; !batch.empty(); batch.pop_front()) {
     const Entry& entry = batch.front();
     const absl::Status written = append_({&entry.event, 1}).status();
-    if (!written.ok() && !absl::IsInvalidArgument(written)) return written;
-    if (!written.ok()) {
-      LogError("a usage event is refused by the store",
-               {{"charge", ChargeIdOf(entry.event)}, {"why", written}});
-    }
+    if (!written.ok() && !IsTheEventsFault(written)) return written;
+    if (!written.ok()) Refused(entry.event, written);
     if (entry.done) entry.done(written);
   }
   return absl::OkStatus();
@@ -135,11 +148,12 @@ void Ledger::Return(Entries batch, const absl::Status& why) {
 }
 
 bool Ledger::WaitToRetry(absl::Duration wait) {
+  const absl::Time until = RealClock()->Now() + wait;
   MutexLock lock(&mu_);
-  if (!stopping_) changed_.WaitFor(&mu_, wait);
-  if (!stopping_) return true;
-  if (clock_->Now() >= stop_by_) return false;
-  changed_.WaitFor(&mu_, std::min(wait, stop_by_ - clock_->Now()));
+  while (RealClock()->Now() < until) {
+    if (stopping_ && clock_->Now() >= stop_by_) return false;
+    stop_.WaitFor(&mu_, std::max(until - RealClock()->Now(), absl::ZeroDuration()));
+  }
   return true;
 }
 
@@ -148,7 +162,7 @@ void Ledger::GiveUp(const absl::Status& why) {
   {
     MutexLock lock(&mu_);
     left.swap(queue_);
-    rows_lost_ = std::count_if(left.begin(), left.end(), [](const auto& e) { return e.row(); });
+    rows_lost_ += std::count_if(left.begin(), left.end(), [](const auto& e) { return e.row(); });
   }
   for (const Entry& entry : left) {
     if (entry.row()) {
@@ -164,6 +178,7 @@ size_t Ledger::Stop(absl::Time deadline) {
     if (!stopping_) stop_by_ = deadline;
     stopping_ = true;
     changed_.NotifyAll();
+    stop_.NotifyAll();
   }
   if (thread_.joinable()) thread_.join();
   MutexLock lock(&mu_);

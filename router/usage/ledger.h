@@ -20,7 +20,8 @@ namespace tandem {
 // Brings admissions and usage rows to the store: whatever comes while one transaction is on its way
 // to the disk is in the next, so that a commit serves all who wait for it.
 //   life    Create, then Admit and Finish, then Stop or the destructor, which is Stop with what is
-//           left of `patience`. `append` is called by one thread and outlives it
+//           left of `patience`. `append` is called by one thread and outlives it. It has to end
+//           in a bounded time: while it runs, nobody's patience ends
 //   errors  told to `done`: InvalidArgument the event is out of its bounds; Unavailable the store
 //           did not take it in time, or too many wait. An admission that failed so is given up, and
 //           the call must not start: at worst it is in the store, and closed there as abandoned. A
@@ -48,7 +49,7 @@ class Ledger {
   void Admit(Admission admission, Done done) ABSL_LOCKS_EXCLUDED(mu_);
   void Finish(UsageRow row, Done done) ABSL_LOCKS_EXCLUDED(mu_);
   // Takes nothing new, and returns when all is written or `deadline` has passed: then what is left
-  // fails, and how many rows of it that are is returned. The store closes their admissions later.
+  // fails. Says how many rows were lost in its life; the store closes their admissions later.
   size_t Stop(absl::Time deadline) ABSL_LOCKS_EXCLUDED(mu_);
 
   size_t waiting() const ABSL_LOCKS_EXCLUDED(mu_);
@@ -70,8 +71,9 @@ class Ledger {
   void Run() ABSL_LOCKS_EXCLUDED(mu_);
   Entries NextBatch() ABSL_LOCKS_EXCLUDED(mu_);
   // Tells those that are written and takes them out of `batch`; why the others are not.
-  absl::Status Write(Entries& batch) const;
-  absl::Status WriteOneByOne(Entries& batch) const;
+  absl::Status Write(Entries& batch) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::Status WriteOneByOne(Entries& batch) ABSL_LOCKS_EXCLUDED(mu_);
+  void Refused(const LedgerEvent& event, const absl::Status& why) ABSL_LOCKS_EXCLUDED(mu_);
   // Puts it back, but for those that have waited long enough.
   void Return(Entries batch, const absl::Status& why) ABSL_LOCKS_EXCLUDED(mu_);
   // False when there is no time left for another try.
@@ -84,7 +86,8 @@ class Ledger {
   std::thread thread_;
 
   mutable Mutex mu_;
-  CondVar changed_;
+  CondVar changed_;  // queue_ or stopping_
+  CondVar stop_;     // stopping_
   Entries queue_ ABSL_GUARDED_BY(mu_);
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   absl::Time stop_by_ ABSL_GUARDED_BY(mu_);

@@ -107,6 +107,7 @@ TEST_F(KeyRingTest, AManagementKeyIsOfAnOrganisationOrOfTheCluster) {
   ASSERT_OK_AND_ASSIGN(Principal principal, Try(key));
   EXPECT_EQ(principal.kind, KeyKind::kManagement);
   EXPECT_EQ(principal.organisation_id, "");
+  EXPECT_FALSE(principal.Allows("smol"));
   root.organisation_id = "acme";
   Apply({root});
   ASSERT_OK_AND_ASSIGN(principal, Try(key));

@@ -31,7 +31,7 @@ int64_t CostOf(const LimitRule& rule, const CallEstimate& estimate) {
 
 TEST(Charge, EachMetricCountsItsOwnThing) {
   const CallEstimate estimate = {100, 20, 7, "USD"};
-  const CallUse use = {{.prompt = 100, .cached = 60, .output = 5, .reasoning = 2}, 3};
+  const CallUse use = {{.prompt = 100, .cached = 60, .output = 5, .reasoning = 2}, 3, "USD"};
   const std::tuple<LimitMetric, int64_t, int64_t> table[] = {
       {LimitMetric::kRequests, 1, 1},
       {LimitMetric::kInputTokens, 100'000, 100'000},
@@ -73,12 +73,36 @@ TEST(Charge, ACounterIsNeverAskedForMoreThanItHolds) {
             1'000'000);
 }
 
+TEST(Charge, ItIsContentWithThePromptAndOneToken) {
+  LimitRule rule = Rule(LimitMetric::kTotalTokens, LimitWindow::kMinute, 1000);
+  rule.weights.output = 2000;
+  ASSERT_OK_AND_ASSIGN(const auto charges, ChargesOf({rule}, {400, 100}));
+  EXPECT_EQ(charges[0].cost, 600'000);
+  EXPECT_EQ(charges[0].least, 402'000);
+  const LimitRule requests = Rule(LimitMetric::kRequests, LimitWindow::kMinute, 1000);
+  EXPECT_EQ(ChargesOf({requests}, {400, 100})->at(0).least, 1);
+}
+
+TEST(Charge, ARuleThatCountsSomethingElseHasAnotherCounter) {
+  LimitRule rule = Rule(LimitMetric::kTotalTokens, LimitWindow::kMinute, 1000);
+  const std::string before = ChargesOf({rule}, {1, 1})->at(0).counter;
+  rule.amount = 7;
+  EXPECT_EQ(ChargesOf({rule}, {1, 1})->at(0).counter, before);
+  rule.window = LimitWindow::kMonth;
+  EXPECT_NE(ChargesOf({rule}, {1, 1})->at(0).counter, before);
+}
+
 TEST(Charge, MoneyIsNeverMixed) {
   LimitRule rule = Rule(LimitMetric::kMoney, LimitWindow::kMonth, 1000);
   rule.currency = "EUR";
   EXPECT_THAT(ChargesOf({rule}, {1, 1, 1, "USD"}),
               StatusIs(absl::StatusCode::kFailedPrecondition,
                        HasSubstr("limit rule6 is in EUR, and the model's price in USD")));
+  LimitRule shadow = rule;
+  shadow.shadow = true;
+  EXPECT_EQ(CostOf(shadow, {1, 1, 5, "USD"}), 0);
+  EXPECT_THAT(UsedOf({shadow}, {{}, 5, "USD"}), ElementsAre(0));
+  EXPECT_THAT(UsedOf({shadow}, {{}, 5, "EUR"}), ElementsAre(5));
   EXPECT_THAT(ChargesOf({rule}, {1, 1, 0, ""}),
               StatusIs(absl::StatusCode::kFailedPrecondition, HasSubstr("in no currency")));
 }

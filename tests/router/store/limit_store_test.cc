@@ -24,13 +24,13 @@ using Code = absl::StatusCode;
 constexpr absl::Duration kLease = absl::Seconds(60);
 
 LimitCharge PerMinute(const std::string& counter, int64_t amount, int64_t cost) {
-  return {counter, LimitWindow::kMinute, amount, cost, false};
+  return {counter, LimitWindow::kMinute, amount, cost, cost};
 }
 LimitCharge PerMonth(const std::string& counter, int64_t amount, int64_t cost) {
-  return {counter, LimitWindow::kMonth, amount, cost, false};
+  return {counter, LimitWindow::kMonth, amount, cost, cost};
 }
 LimitCharge AtOnce(const std::string& counter, int64_t amount) {
-  return {counter, LimitWindow::kNone, amount, 1, false};
+  return {counter, LimitWindow::kNone, amount, 1, 1};
 }
 
 class LimitStoreTest : public testing::Test {
@@ -67,7 +67,7 @@ class LimitStoreTest : public testing::Test {
   }
   int64_t Left(const LimitCharge& charge) {
     LimitCharge nothing = charge;
-    nothing.cost = 0;
+    nothing.cost = nothing.least = 0;
     const std::string id = absl::StrCat("look", ++looks_);
     const int64_t left = Reserve(id, {nothing}).states.at(0).remaining;
     Settle(id, {0});
@@ -120,6 +120,28 @@ TEST_F(LimitStoreTest, WhatWasNotUsedComesBackAndWhatWasUsedBeyondIsADebt) {
   EXPECT_FALSE(refused.admitted);
   EXPECT_EQ(refused.states[0].retry_after, absl::Seconds(21)) << "20 that it owes, and its own";
   EXPECT_EQ(refused.states[1].remaining, 20) << "the amount was raised";
+}
+
+TEST_F(LimitStoreTest, WhatHasRefilledMeanwhileDoesNotComeBackToo) {
+  EXPECT_TRUE(Admitted("slow", {PerMinute("k", 60, 40), PerMonth("m", 60, 40)}));
+  clock_.Advance(absl::Seconds(30));
+  EXPECT_EQ(Left(PerMinute("k", 60, 0)), 50);
+  Settle("slow", {0, 0});
+  EXPECT_NEAR(Left(PerMinute("k", 60, 0)), 60, 1) << "10 of the 40 were not refilled yet";
+  EXPECT_EQ(Left(PerMonth("m", 60, 0)), 60) << "a month refills nothing";
+}
+
+TEST_F(LimitStoreTest, WhoIsContentWithLessGetsWhatIsLeft) {
+  LimitCharge call = PerMinute("k", 60, 50);
+  call.least = 20;
+  EXPECT_EQ(Reserve("a", {call}).states[0].reserved, 50);
+  EXPECT_FALSE(Admitted("b", {call})) << "10 are left";
+  call.least = 10;
+  const LimitVerdict verdict = Reserve("b", {call});
+  EXPECT_EQ(verdict.states[0].reserved, 10);
+  EXPECT_EQ(verdict.states[0].reset, absl::Minutes(1)) << "after it was charged";
+  Settle("b", {3});
+  EXPECT_EQ(Left(PerMinute("k", 60, 0)), 7);
 }
 
 TEST_F(LimitStoreTest, NothingTakesEffectTwice) {
@@ -204,7 +226,7 @@ TEST_F(LimitStoreTest, AnAmountOfZeroRefusesEverything) {
 
 TEST_F(LimitStoreTest, MonthsAndDaysAreThoseOfTheCalendarInUtc) {
   GoTo("2028-02-29T23:59:59.999Z");
-  const LimitCharge day = {"d", LimitWindow::kDay, 10, 10, false};
+  const LimitCharge day = {"d", LimitWindow::kDay, 10, 10, 10};
   EXPECT_TRUE(Admitted("a", {day, PerMonth("m", 10, 10)}));
   const LimitVerdict refused = Reserve("b", {day, PerMonth("m", 10, 10)});
   EXPECT_FALSE(refused.admitted);
@@ -218,7 +240,7 @@ TEST_F(LimitStoreTest, MonthsAndDaysAreThoseOfTheCalendarInUtc) {
   ASSERT_OK_AND_ASSIGN(const LimitVerdict more, Extend("b", {0, 5}));
   EXPECT_TRUE(more.admitted);
   GoTo("2028-03-26T01:30:00Z");  // clocks go forward in Europe
-  EXPECT_EQ(Reserve("c", {{day.counter, day.window, 10, 11, false}}).states[0].reset,
+  EXPECT_EQ(Reserve("c", {{day.counter, day.window, 10, 11, 11}}).states[0].reset,
             absl::Minutes(22 * 60 + 30));
   GoTo("2028-12-31T23:59:59Z");
   EXPECT_EQ(Reserve("d", {PerMonth("m", 10, 1)}).states[0].reset, absl::Seconds(1));
@@ -237,7 +259,10 @@ TEST_F(LimitStoreTest, AClockThatIsSetBackGivesNothingAndTakesNothing) {
 TEST_F(LimitStoreTest, AnAmountMayChangeWhileCallsRun) {
   EXPECT_TRUE(Admitted("a", {PerMinute("k", 100, 30), AtOnce("calls", 2)}));
   EXPECT_EQ(Left(PerMinute("k", 50, 0)), 50) << "a smaller bucket holds what was in the larger";
+  Settle("a", {30, 1});
+  EXPECT_EQ(Left(PerMinute("k", 50, 0)), 50) << "what began with the larger changes nothing";
   EXPECT_EQ(Left(PerMinute("k", 200, 0)), 200);
+  EXPECT_TRUE(Admitted("a", {PerMinute("k", 200, 0), AtOnce("calls", 2)}));
   EXPECT_TRUE(Admitted("b", {PerMinute("k", 200, 150), AtOnce("calls", 2)}));
   EXPECT_EQ(Left(PerMinute("k", 100, 0)), 50);
   EXPECT_FALSE(Admitted("c", {AtOnce("calls", 1)})) << "two run, and none is cut off";
@@ -276,34 +301,42 @@ TEST_F(LimitStoreTest, NoWalkGetsMoreThanItsBucketAndItsRefill) {
   for (uint32_t seed = 0; seed < 20; ++seed) {
     SCOPED_TRACE(seed);
     std::mt19937 random(seed);
+    std::vector<std::string> ids;
     const int64_t amount = 1 + random() % 200;
     const std::string counter = absl::StrCat("walk", seed);
-    std::vector<std::pair<absl::Time, int64_t>> given;
-    std::deque<std::pair<std::string, int64_t>> running;
+    struct Given {
+      absl::Time when;
+      int64_t tokens;
+    };
+    std::vector<Given> given;  // what was used of each call, or reserved while it runs
+    std::deque<size_t> running;
+    const auto admit = [&](int i, int64_t cost) {
+      running.push_back(given.size());
+      given.push_back({clock_.Now(), cost});
+      ids.push_back(absl::StrCat(counter, "/", i));
+    };
     for (int i = 0; i < 400; ++i) {
       clock_.Advance(absl::Milliseconds(random() % 2000));
       const std::string id = absl::StrCat(counter, "/", i);
       const int64_t cost = random() % (amount + 1);
       const LimitVerdict asked = Reserve(id, {PerMinute(counter, amount, cost)});
       if (asked.admitted) {
-        given.emplace_back(clock_.Now(), cost);
-        running.emplace_back(id, cost);
+        admit(i, cost);
       } else if (random() % 4 == 0) {
         clock_.Advance(asked.states[0].retry_after);
         ASSERT_TRUE(Admitted(id, {PerMinute(counter, amount, cost)}));
-        given.emplace_back(clock_.Now(), cost);
-        running.emplace_back(id, cost);
+        admit(i, cost);
       }
       if (!running.empty() && random() % 3 == 0) {
-        const int64_t used = random() % (running.front().second + 1);
-        Settle(running.front().first, {used});
-        given.emplace_back(clock_.Now(), used - running.front().second);
+        const size_t done = running.front();
+        given[done].tokens = random() % (given[done].tokens + 1);
+        Settle(ids[done], {given[done].tokens});
         running.pop_front();
       }
       double sum = 0;
       for (auto it = given.rbegin(); it != given.rend(); ++it) {
-        sum += it->second;
-        const double minutes = absl::ToDoubleMinutes(clock_.Now() - it->first);
+        sum += it->tokens;
+        const double minutes = absl::ToDoubleMinutes(clock_.Now() - it->when);
         ASSERT_LE(sum, amount * (1 + minutes) + 1e-6);
       }
     }

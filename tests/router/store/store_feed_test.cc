@@ -104,7 +104,7 @@ TEST_F(StoreFeedTest, AStoreThatIsAwayIsToldOfOnceAndWhatWasKnownStays) {
   away_ = true;
   EXPECT_THAT(log.Await("does not answer"), HasSubstr("the server is gone"));
   clock_.Advance(absl::Seconds(9));
-  EXPECT_GE(feed_->behind(), absl::Seconds(9));
+  EXPECT_EQ(feed_->behind(), absl::Seconds(9));
   EXPECT_EQ(keys(), 1u);
   ASSERT_OK_AND_ASSIGN(Key key, store_->GetKey("k"));
   key.revoked_at = TestTime();
@@ -113,7 +113,7 @@ TEST_F(StoreFeedTest, AStoreThatIsAwayIsToldOfOnceAndWhatWasKnownStays) {
   EXPECT_TRUE(AwaitRevoked("k"));
   const std::string told = log.Await("answers again");
   EXPECT_EQ(std::vector<std::string>(absl::StrSplit(told, "does not answer")).size(), 2u) << told;
-  EXPECT_LT(feed_->behind(), absl::Seconds(9));
+  while (feed_->behind() >= absl::Seconds(9)) absl::SleepFor(absl::Milliseconds(1));
 }
 
 TEST_F(StoreFeedTest, AnEmptyStoreIsNoError) {

@@ -4,7 +4,6 @@
 #include <gtest/gtest.h>
 
 #include <future>
-#include <map>
 #include <set>
 
 #include "absl/strings/str_cat.h"
@@ -170,6 +169,7 @@ TEST_F(LedgerTest, AnEventThatIsWrongSpoilsNoOther) {
   EXPECT_THAT(bad.get(), StatusIs(Code::kInvalidArgument));
   for (auto* one : {&first, &before, &after}) EXPECT_THAT(one->get(), IsOk());
   EXPECT_EQ(store_.written(), (std::multiset<std::string>{"0first", "0before", "0after"}));
+  EXPECT_EQ(ledger_->Stop(clock_.Now()), 1u) << "the row that is lost is counted";
 }
 
 TEST_F(LedgerTest, StoppedItWritesWhatItHasAndTakesNothingMore) {
@@ -211,11 +211,12 @@ TEST(Ledger, WhatItSaysIsWrittenIsInTheFile) {
       callers.emplace_back([&ledger, t] {
         for (int i = 0; i < kCalls; ++i) {
           const std::string id = absl::StrCat(t, "-", i);
-          std::promise<absl::Status> admitted, finished;
-          ledger->Admit(TestAdmission(id), [&](const auto& s) { admitted.set_value(s); });
-          EXPECT_THAT(admitted.get_future().get(), IsOk());
-          ledger->Finish(TestUsage(id), [&](const auto& s) { finished.set_value(s); });
-          EXPECT_THAT(finished.get_future().get(), IsOk());
+          const auto admitted = std::make_shared<std::promise<absl::Status>>();
+          const auto finished = std::make_shared<std::promise<absl::Status>>();
+          ledger->Admit(TestAdmission(id), [=](const auto& s) { admitted->set_value(s); });
+          EXPECT_THAT(admitted->get_future().get(), IsOk());
+          ledger->Finish(TestUsage(id), [=](const auto& s) { finished->set_value(s); });
+          EXPECT_THAT(finished->get_future().get(), IsOk());
         }
       });
     }
