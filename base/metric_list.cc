@@ -217,6 +217,14 @@ WorkerMetrics::WorkerMetrics(MetricRegistry* registry)
   registry->NewAlias("vllm:kv_cache_usage_perc", "tandem_worker_kv_cache_usage_ratio");
 }
 
+MetricFamily<Gauge> DeclareCertificateExpiry(MetricRegistry* registry) {
+  return registry->NewGauge(
+      "tandem_tls_certificate_expiry_seconds",
+      "When the certificate that a section of the configuration names ends, in seconds since "
+      "1970-01-01 00:00 UTC.",
+      {"section"});
+}
+
 void DeclareBuildInfo(MetricRegistry* registry, const std::string& process) {
   registry
       ->NewGauge("tandem_build_info", "The version that runs, as a label; the value is 1.",

@@ -55,6 +55,9 @@ struct WorkerMetrics {
   Gauge sessions;
 };
 
+// `tandem_tls_certificate_expiry_seconds`, of every process.
+MetricFamily<Gauge> DeclareCertificateExpiry(MetricRegistry* registry);
+
 // `tandem_build_info`, of every process.
 void DeclareBuildInfo(MetricRegistry* registry, const std::string& process);
 

@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 #include <fstream>
 #include <memory>
 
@@ -82,6 +83,12 @@ absl::Status CheckTime(const TlsSettings& settings, const X509* certificate) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<absl::Time> TimeOf(const TlsSettings& settings, const ASN1_TIME* time) {
+  tm utc{};
+  if (ASN1_TIME_to_tm(time, &utc) == 1) return absl::FromUnixSeconds(timegm(&utc));
+  return Wrong(settings, "cert_file", absl::StrCat(settings.cert_file, " has times of no form"));
+}
+
 absl::StatusOr<TlsFiles> ReadOwn(const TlsSettings& settings) {
   TlsFiles files;
   ASSIGN_OR_RETURN(files.cert, ReadPem(settings, "cert_file", settings.cert_file));
@@ -103,6 +110,16 @@ absl::StatusOr<TlsFiles> ReadOwn(const TlsSettings& settings) {
 }
 
 }  // namespace
+
+absl::StatusOr<CertificateTimes> ReadCertificateTimes(const TlsSettings& settings) {
+  ASSIGN_OR_RETURN(const std::string pem, ReadPem(settings, "cert_file", settings.cert_file));
+  ASSIGN_OR_RETURN(const Certificate certificate,
+                   ParseCertificate(settings, "cert_file", settings.cert_file, pem));
+  CertificateTimes times;
+  ASSIGN_OR_RETURN(times.from, TimeOf(settings, X509_get0_notBefore(certificate.get())));
+  ASSIGN_OR_RETURN(times.until, TimeOf(settings, X509_get0_notAfter(certificate.get())));
+  return times;
+}
 
 absl::StatusOr<TlsFiles> ReadTls(const TlsSettings& settings) {
   TlsFiles files;

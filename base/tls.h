@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "absl/time/time.h"
 
 namespace tandem {
 
@@ -26,5 +27,12 @@ struct TlsFiles {
 // read, holds no certificate or key, a certificate and key that do not belong together, or a
 // certificate whose time is not now.
 absl::StatusOr<TlsFiles> ReadTls(const TlsSettings& settings);
+
+// When a certificate is good: from one moment to the other.
+struct CertificateTimes {
+  absl::Time from, until;
+};
+// Of the first certificate in `cert_file`, good now or not. Errors as ReadTls.
+absl::StatusOr<CertificateTimes> ReadCertificateTimes(const TlsSettings& settings);
 
 }  // namespace tandem

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/strip.h"
+#include "base/certificate_expiry.h"
 #include "base/grpc_channel.h"
 #include "base/grpc_server.h"
 #include "base/ids.h"
@@ -15,6 +16,7 @@
 #include "base/mutex.h"
 #include "base/observability.h"
 #include "base/status.h"
+#include "base/tls_config.h"
 #include "router/api/call_registry.h"
 #include "router/api/error_map.h"
 #include "router/api/inference_service.h"
@@ -84,6 +86,7 @@ struct Router::Parts {
   ModelCatalog::Options ModelsOptions();
   ApiContext MakeApi();
   absl::Status Start();
+  absl::Status WatchCertificates();
   void OnModels(bool servable);
   void Tick();
   void Stop();
@@ -92,6 +95,7 @@ struct Router::Parts {
   const Clock* const clock;
   MetricRegistry registry;
   RouterMetrics metrics;
+  std::unique_ptr<CertificateExpiry> certificate_expiry;
   Readiness readiness;
   CallRegistry calls;
   PairBreaker pairs;
@@ -150,8 +154,18 @@ ApiContext Router::Parts::MakeApi() {
   return api;
 }
 
+absl::Status Router::Parts::WatchCertificates() {
+  ASSIGN_OR_RETURN(TlsSettings listen, TlsSettingsOf(config.server().tls(), "server.tls"));
+  ASSIGN_OR_RETURN(TlsSettings connect, TlsSettingsOf(config.worker_tls(), "worker_tls"));
+  ASSIGN_OR_RETURN(certificate_expiry,
+                   CertificateExpiry::Watch({.sections = {std::move(listen), std::move(connect)}},
+                                            DeclareCertificateExpiry(&registry)));
+  return absl::OkStatus();
+}
+
 absl::Status Router::Parts::Start() {
   DeclareBuildInfo(&registry, "router");
+  RETURN_IF_ERROR(WatchCertificates());
   readiness.Block("models", "no worker has connected yet");
   PromptPool::Options pool;
   pool.threads = static_cast<int>(std::clamp(std::thread::hardware_concurrency() / 2, 1u, 16u));

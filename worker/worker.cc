@@ -7,6 +7,7 @@
 #include "base/ids.h"
 #include "base/log.h"
 #include "base/status.h"
+#include "base/tls_config.h"
 #include "worker/service/identity.h"
 
 namespace tandem {
@@ -61,6 +62,7 @@ Worker::Worker(const config::v1::WorkerConfig& config)
 absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const config::v1::WorkerConfig& config) {
   auto worker = std::unique_ptr<Worker>(new Worker(config));
   ASSIGN_OR_RETURN(worker->tls_, OpenWorkerTls(config));
+  RETURN_IF_ERROR(worker->WatchCertificates());
   worker->readiness_.Block("model", "it is being loaded");
   RETURN_IF_ERROR(worker->StartObservability());
   ASSIGN_OR_RETURN(worker->model_, LoadModel(config));
@@ -68,6 +70,15 @@ absl::StatusOr<std::unique_ptr<Worker>> Worker::Start(const config::v1::WorkerCo
   RETURN_IF_ERROR(worker->StartServer());
   worker->readiness_.Clear("model");
   return worker;
+}
+
+absl::Status Worker::WatchCertificates() {
+  ASSIGN_OR_RETURN(TlsSettings listen, TlsSettingsOf(config_.server().tls(), "server.tls"));
+  ASSIGN_OR_RETURN(TlsSettings connect, TlsSettingsOf(config_.peer_tls(), "peer_tls"));
+  ASSIGN_OR_RETURN(certificate_expiry_,
+                   CertificateExpiry::Watch({.sections = {std::move(listen), std::move(connect)}},
+                                            DeclareCertificateExpiry(&registry_)));
+  return absl::OkStatus();
 }
 
 absl::Status Worker::StartObservability() {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "absl/status/statusor.h"
+#include "base/certificate_expiry.h"
 #include "base/grpc_server.h"
 #include "base/metric_list.h"
 #include "base/observability.h"
@@ -38,6 +39,7 @@ class Worker {
   absl::Status StartObservability();
   absl::Status StartEngine();
   absl::Status StartServer();
+  absl::Status WatchCertificates();
   absl::Status Alive() const;
   void WatchEngine();
   worker::v1::WorkerInfo Info() const;
@@ -47,6 +49,7 @@ class Worker {
   WorkerTls tls_;
   MetricRegistry registry_;
   WorkerMetrics metrics_;
+  std::unique_ptr<CertificateExpiry> certificate_expiry_;
   Readiness readiness_;
   LoadedModel model_;
   std::unique_ptr<BlockPool> pool_;

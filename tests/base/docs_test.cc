@@ -58,8 +58,10 @@ TEST(Docs, ConfigurationPageIsFresh) {
 TEST(Docs, MetricsPageIsFresh) {
   MetricRegistry router, worker;
   const RouterMetrics router_metrics(&router);
+  DeclareCertificateExpiry(&router);
   DeclareBuildInfo(&router, "tandem-router");
   const WorkerMetrics worker_metrics(&worker);
+  DeclareCertificateExpiry(&worker);
   DeclareBuildInfo(&worker, "tandem-worker");
   ExpectFresh("METRICS.md",
               MetricsMarkdown({{"tandem-router", &router}, {"tandem-worker", &worker}}));
