@@ -103,7 +103,7 @@ bool Relay::AddLeg(LegOrder order) {
   bool cancel = true;
   {
     MutexLock lock(&mu_);
-    if (Current(order.attempt)) {
+    if (order.attempt == attempts_.attempt()) {  // the request may have ended meanwhile
       leg(order.kind).handle = *handle;
       over = leg(order.kind).over;
       cancel = leg(order.kind).cancel;
