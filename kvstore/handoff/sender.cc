@@ -183,9 +183,10 @@ void Sender::Step(const Entry& entry, E event, const absl::Status& why) {
 
 void Sender::Advance(const Entry& entry) {
   if (entry->state != S::kPushing) return;
+  Peer& peer = *peers_.at(entry->peer);
+  if (peer.broken) return;  // some frames may not have gone over; it ends with the link
   if (entry->AllPushed()) return Step(entry, E::kAllPushed);
   if (entry->queued || !entry->NextFrame(1).has_value()) return;
-  Peer& peer = *peers_.at(entry->peer);
   entry->queued = true;
   peer.queue.push_back(entry);
   peer.changed.NotifyOne();  // each of the peer's threads that wait can push

@@ -166,7 +166,9 @@ void Sender::PushOne(Peer* peer, const Entry& entry) {
     counters_.bytes += place.blocks * slice_bytes;
     ++counters_.frames;
   }
-  if (link.push->broken() && link.name == peer->link.name) BreakLink(*peer, pushed);
+  if (link.push->broken() && link.name == peer->link.name) {
+    BreakLink(*peer, pushed.ok() ? absl::UnavailableError("a connection broke") : pushed);
+  }
   if (entry->state == S::kEnded) return ReportIfQuiet(entry);
   if (pushed.ok()) return Advance(entry);
   if (!peer->broken) Step(entry, E::kFault, pushed);

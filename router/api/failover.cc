@@ -148,8 +148,8 @@ absl::Status AttemptLog::Judge(absl::Span<const Fate> fates, bool last_word) {
   for (size_t i = 0; i < losses_.size(); ++i) {
     if (fates[i] == Fate::kAlive && !losses_[i].death) continue;
     left.push_back(std::move(losses_[i]));
-    left.back().death = left.back().death || last_word || fates[i] == Fate::kDied;
-    deaths += left.back().death;
+    left.back().missing = last_word || fates[i] == Fate::kDied;
+    deaths += left.back().death || left.back().missing;
   }
   losses_ = std::move(left);
   if (deaths >= options_.max_deaths) return Quarantine();
@@ -165,14 +165,17 @@ absl::Status AttemptLog::Fail(const AttemptFailure& failure) {
   if (!MayRetry(failure)) return failure.why;
   checked_ = checked_ || failure.checked;
   const bool stopped = IsDraining(failure.why);  // it cut off what ran too long: nothing is wrong
-  if (IsLost(failure) && failure.accepted && !stopped) {
+  const bool lost = IsLost(failure) && failure.accepted && !stopped;
+  if (lost) {
     losses_.push_back({failure.worker, failure.incarnation,
                        absl::StrCat("attempt ", attempt_, ": ", failure.why.message()),
                        failure.how == LegEnd::kSilent});
   }
   const bool last = attempt_ >= options_.max_attempts;
-  const auto deaths = std::count_if(losses_.begin(), losses_.end(),
-                                    [last](const WorkerLoss& loss) { return last || loss.death; });
+  if (last && !losses_.empty()) losses_.back().missing |= lost;  // there is no time to find out
+  const auto deaths = std::count_if(losses_.begin(), losses_.end(), [](const WorkerLoss& loss) {
+    return loss.death || loss.missing;
+  });
   if (deaths >= options_.max_deaths) return Quarantine();
   if (last) {
     const absl::Status word = LastWord(failure.why);

@@ -40,7 +40,8 @@ struct WorkerLoss {
   std::string worker;        // its address
   uint64_t incarnation = 0;  // of the process that had the attempt
   std::string told;          // "attempt 1: worker ... was lost"
-  bool death = false;        // it is known to be gone, or was silent for too long
+  bool death = false;        // it was silent for too long
+  bool missing = false;      // when it was last looked for, it was gone
 };
 
 // What is known now of a process that the connection to was lost.

@@ -80,12 +80,12 @@ void Relay::FailAttempt(const AttemptFailure& failure, Calls* calls) {
               {"next", verdict.ok() ? absl::StrCat("attempt ", failed + 1, " behind ",
                                                    completion_tokens_, " tokens")
                                     : "the request ends"}});
+  if (PairFailed(failure)) calls->failed = PairOf();
   if (!verdict.ok()) {
     calls->quarantined = attempts_.quarantined();
     return End(verdict, calls);
   }
   NoteFailedAttempt(failure);
-  if (PairFailed(failure)) calls->failed = PairOf();
   Leave(LegKind::kPrefill, /*cancel=*/true, calls);
   Leave(LegKind::kDecode, /*cancel=*/true, calls);
   ResetAttempt();

@@ -28,7 +28,8 @@ class PairBreaker {
 
   // Pairs that are not to be chosen now.
   std::vector<WorkerPair> Apart() const ABSL_LOCKS_EXCLUDED(mu_);
-  // A request goes to this pair. Where it was apart, no other one does until that is known.
+  // A request goes to this pair. Where it was apart, those that ask Apart() from now on do not,
+  // until it is known how that one fared.
   void Tried(const WorkerPair& pair) ABSL_LOCKS_EXCLUDED(mu_);
   void Failed(const WorkerPair& pair) ABSL_LOCKS_EXCLUDED(mu_);
   void Worked(const WorkerPair& pair) ABSL_LOCKS_EXCLUDED(mu_);

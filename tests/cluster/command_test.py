@@ -194,7 +194,7 @@ class GenerateTest(unittest.TestCase):
         self.assertEqual(whole["workers"], workers)
         self.assertEqual(whole["attempts"], 1)
         self.assertGreater(whole["kv_bytes"], 0)
-        self.assertGreater(whole["e2e_ms"], whole["ttft_ms"])
+        self.assertGreaterEqual(whole["e2e_ms"], whole["ttft_ms"])  # one message may have it all
         self.assertGreater(whole["ttft_ms"], 0)
 
     def test_several_answers_are_printed_one_after_another(self):

@@ -207,12 +207,26 @@ TEST(AttemptLog, AConnectionThatBreaksIsADeathOnlyWhereTheProcessIsGone) {
               StatusIs(absl::StatusCode::kUnavailable));
   EXPECT_FALSE(log.quarantined());
   EXPECT_TRUE(log.Judge({Fate::kAlive, Fate::kAlive}, /*last_word=*/false).ok());
-  EXPECT_EQ(log.losses().size(), 1u) << "a died, whoever is there now";
+  EXPECT_TRUE(log.losses().empty()) << "a only did not answer for a moment";
   EXPECT_TRUE(log.Fail(Broken("c", 1)).ok());
-  EXPECT_THAT(log.Judge({Fate::kUnknown, Fate::kUnknown}, /*last_word=*/true),
+  EXPECT_TRUE(log.Judge({Fate::kDied}, /*last_word=*/false).ok());
+  EXPECT_TRUE(log.Fail(Broken("d", 1)).ok());
+  EXPECT_THAT(log.Judge({Fate::kDied, Fate::kUnknown}, /*last_word=*/true),
               StatusIs(absl::StatusCode::kFailedPrecondition,
-                       HasSubstr("attempt 1: worker a was lost; attempt 3: worker c")));
+                       HasSubstr("attempt 3: worker c was lost; attempt 4: worker d")));
   EXPECT_TRUE(log.quarantined());
+}
+
+TEST(AttemptLog, AtTheLastAttemptOnlyItsOwnLossIsGuessed) {
+  for (const Fate fate : {Fate::kUnknown, Fate::kDied}) {
+    AttemptLog log({.max_attempts = 3, .max_deaths = 3});
+    EXPECT_TRUE(log.Fail(Broken("a", 1)).ok());
+    EXPECT_TRUE(log.Judge({fate}, /*last_word=*/false).ok());
+    EXPECT_TRUE(log.Fail(Broken("b", 1)).ok());
+    EXPECT_TRUE(log.Judge({fate, fate}, /*last_word=*/false).ok());
+    EXPECT_FALSE(log.Fail(Broken("c", 1)).ok());
+    EXPECT_EQ(log.quarantined(), fate == Fate::kDied);
+  }
 }
 
 TEST(AttemptLog, AWorkersFateIsReadFromItsPlace) {

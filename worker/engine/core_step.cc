@@ -101,6 +101,8 @@ absl::Status EngineCore::ExpiryOf(const Sequence& waiting, absl::Time now) const
 void EngineCore::ExpireWaiting(absl::Time now) {
   for (const auto& sequence : waiting_) {
     if (sequence->ended()) continue;  // with another output of its request
+    // Out of the line by its client's doing, it waits for nothing of ours.
+    if (!Wanted(*sequence) && !sequence->awaits_handoff()) sequence->ready_since = now;
     const absl::Status status = ExpiryOf(*sequence, now);
     if (!status.ok()) {
       EndWithError(*sequence, status);

@@ -272,6 +272,25 @@ TEST(EnginePreemption, ASessionThatReadsNothingMakesWayForOneThatGrowsAndKeepsIt
   c.ExpectAnswers({requests[0]});
 }
 
+// Resumed on this worker for a client that reads slowly: it is paused before it has begun.
+TEST(EnginePreemption, WhoIsPausedInTheLineDoesNotExpireThere) {
+  EngineOptions options = ShortLookahead();
+  options.queue_timeout = absl::Seconds(5);
+  Counted c(8, options);
+  const EngineRequest request = Detailed(1, 16, 10);
+  c.h.Submit(request);
+  c.h.core->SetPaused(CoreHarness::kSession, 1, true);
+  for (int i = 0; i < 3; ++i) {
+    c.h.clock.Advance(absl::Seconds(4));
+    c.h.Turn();
+  }
+  EXPECT_EQ(c.h.core->load().blocks_free, 8u) << "nobody wants its tokens";
+  c.h.core->SetPaused(CoreHarness::kSession, 1, false);
+  c.h.clock.Advance(absl::Seconds(4));
+  c.h.RunDry();
+  c.ExpectAnswers({request});
+}
+
 TEST(EnginePreemption, ADecodeIsComputedAgainWithoutItsPrefillWorker) {
   CoreHarness prefill;
   Counted c(9);
