@@ -61,7 +61,8 @@ void CertificateExpiry::LookAt(Watched* watched) {
   const ExpiryState state = StateOf(*times, now);
   const ExpiryState before = std::exchange(watched->told, state);
   if (state == ExpiryState::kFine) return;
-  if (state == before && now - watched->told_at < kBetweenWarnings) return;
+  // A clock that was set back must not silence it until it is where it was.
+  if (state == before && absl::AbsDuration(now - watched->told_at) < kBetweenWarnings) return;
   watched->told_at = now;
   LogWarning(state == ExpiryState::kSoon ? "a certificate expires soon: renew it"
                                          : "a certificate has expired: peers refuse it",

@@ -22,7 +22,8 @@ ExpiryState StateOf(const CertificateTimes& times, absl::Time now);
 
 // Watches how long the certificates of a process are still good for: shows when each ends, and
 // warns of one that ends soon or has ended, when that begins and then once a day. What is watched
-// is the file; that a new one cannot be used is Certificates' to say.
+// is the file; that a new one cannot be used is Certificates' to say. Whether it is good is judged
+// by this machine's date; a peer's judgement is by the peer's.
 //   life    a thread looks every `interval`; where no section has a certificate there is none. The
 //           gauge's registry outlives it
 //   errors  of Watch: Unavailable there is no thread for it
@@ -31,7 +32,7 @@ class CertificateExpiry {
  public:
   struct Options {
     std::vector<TlsSettings> sections;  // those without a certificate are passed over
-    const Clock* clock = RealClock();
+    const Clock* clock = WallClock();
     absl::Duration interval = absl::Minutes(1);
   };
   // The gauge's label is the section.

@@ -18,10 +18,20 @@ class AnchoredClock final : public Clock {
   const std::chrono::steady_clock::time_point steady_ = std::chrono::steady_clock::now();
 };
 
+class SystemClock final : public Clock {
+ public:
+  absl::Time Now() const override { return absl::Now(); }
+};
+
 }  // namespace
 
 const Clock* RealClock() {
   static const AnchoredClock* const clock = new AnchoredClock;
+  return clock;
+}
+
+const Clock* WallClock() {
+  static const SystemClock* const clock = new SystemClock;
   return clock;
 }
 

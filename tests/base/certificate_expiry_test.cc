@@ -91,6 +91,8 @@ TEST_F(CertificateExpiryTest, IsWarnedOfOnceAStateAndThenDaily) {
   EXPECT_THAT(LookAt(absl::ZeroDuration()), HasSubstr("has expired"));
   EXPECT_THAT(LookAt(-absl::Hours(1)), IsEmpty());
   EXPECT_THAT(LookAt(-kDay), HasSubstr("has expired"));
+  EXPECT_THAT(LookAt(12 * kDay), HasSubstr("expires soon")) << "the date was put right";
+  EXPECT_THAT(LookAt(13 * kDay + absl::Minutes(1)), HasSubstr("expires soon")) << "set back again";
   Use(100 * 24 * 3600);
   EXPECT_THAT(LookAt(90 * kDay), IsEmpty()) << "a new one";
   EXPECT_THAT(LookAt(kDay), HasSubstr("expires soon"));

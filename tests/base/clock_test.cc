@@ -18,6 +18,13 @@ TEST(Clock, RealTimeIsNearTheWallClockAndNeverGoesBack) {
   }
 }
 
+TEST(Clock, TheWallClockIsTheSystemsAtEachReading) {
+  const absl::Time before = absl::Now();
+  const absl::Time now = WallClock()->Now();
+  EXPECT_LE(before, now);
+  EXPECT_LE(now, absl::Now());
+}
+
 TEST(Clock, FakeTimeMovesOnlyWhenTold) {
   FakeClock clock;
   const absl::Time start = clock.Now();
