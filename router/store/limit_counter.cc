@@ -14,6 +14,10 @@ constexpr absl::Duration kRetryForAPlace = absl::Seconds(1);
 // No debt makes anybody wait for longer: some counters hold so little that it would be for ages.
 constexpr absl::Duration kLongest = absl::Hours(24 * 365);
 
+// A clock that is wrong is put right by then.
+constexpr absl::Duration kLeftIsRemembered = absl::Hours(24 * 7);
+constexpr size_t kMostLeft = 4;
+
 }  // namespace
 
 absl::Time WindowStart(LimitWindow window, absl::Time now) {
@@ -36,20 +40,44 @@ absl::Time WindowEnd(LimitWindow window, absl::Time start) {
   return absl::FromCivil(absl::ToCivilMonth(start, utc) + 1, utc);
 }
 
-LimitCounter::LimitCounter(LimitWindow window, int64_t amount, absl::Time now)
+LimitCounter::LimitCounter(LimitWindow window, int64_t amount, LimitTime now)
     : window_(window),
       amount_(amount),
       now_(now),
-      start_(WindowStart(window, now)),
-      refilled_at_(now) {}
+      start_(WindowStart(window, now.date)),
+      refilled_at_(now.steady) {}
 
-void LimitCounter::Advance(absl::Time now) {
-  now_ = std::max(now_, now);
-  if (window_ == LimitWindow::kMinute) Refill(now_);
-  const absl::Time start = WindowStart(window_, now_);
-  if (start <= start_) return;
+void LimitCounter::Advance(LimitTime now) {
+  now_ = now;
+  if (window_ == LimitWindow::kMinute) Refill(now.steady);
+  std::erase_if(left_,
+                [&](const Left& left) { return now.steady - left.left_at >= kLeftIsRemembered; });
+  const absl::Time start = WindowStart(window_, now.date);
+  if (start != start_) Turn(start);
+}
+
+// To another day or month, which it may have been in before.
+void LimitCounter::Turn(absl::Time start) {
+  const auto known = std::find_if(left_.begin(), left_.end(),
+                                  [&](const Left& left) { return left.start == start; });
+  int64_t used = 0;
+  if (known != left_.end()) {
+    used = known->used;
+    left_.erase(known);
+  }
+  if (used_ != 0) left_.push_back({start_, used_, now_.steady});
+  if (left_.size() > kMostLeft) left_.erase(left_.begin());
   start_ = start;
-  used_ = 0;
+  used_ = used;
+}
+
+// Null where it is not remembered.
+int64_t* LimitCounter::UsedIn(absl::Time start) {
+  if (start == start_) return &used_;
+  for (Left& left : left_) {
+    if (left.start == start) return &left.used;
+  }
+  return nullptr;
 }
 
 void LimitCounter::Resize(int64_t amount) {
@@ -93,7 +121,7 @@ LimitState LimitCounter::Look(int64_t cost) const {
   }
   if (window_ == LimitWindow::kMinute) {
     if (amount_ == 0) return state;
-    const absl::Duration waited = now_ - refilled_at_;
+    const absl::Duration waited = now_.steady - refilled_at_;
     state.reset = std::max(absl::ZeroDuration(), TimeToRefill(used_) - waited);
     if (!state.fits && !never) {
       state.retry_after =
@@ -101,15 +129,18 @@ LimitState LimitCounter::Look(int64_t cost) const {
     }
     return state;
   }
-  state.reset = WindowEnd(window_, start_) - now_;
+  state.reset = WindowEnd(window_, start_) - now_.date;
   if (!state.fits && !never) state.retry_after = state.reset;
   return state;
 }
 
-void LimitCounter::Correct(int64_t more, absl::Time since) {
-  if (!InWindow(since)) return;  // of a day or month that is over
-  if (more < 0 && window_ == LimitWindow::kMinute) more = -NotRefilled(-more, now_ - since);
-  used_ = std::max<int64_t>(0, used_ + more);
+void LimitCounter::Correct(int64_t more, const Taken& taken) {
+  int64_t* const used = UsedIn(taken.window);
+  if (used == nullptr) return;
+  if (more < 0 && window_ == LimitWindow::kMinute) {
+    more = -NotRefilled(-more, now_.steady - taken.at);
+  }
+  *used = std::max<int64_t>(0, *used + more);
 }
 
 // Refilling is shared by all that was taken, so what one call took counts as refilled first.

@@ -1,5 +1,6 @@
 #pragma once
 #include <cstdint>
+#include <vector>
 
 #include "absl/time/time.h"
 #include "router/store/limit_rule.h"
@@ -11,32 +12,55 @@ namespace tandem {
 absl::Time WindowStart(LimitWindow window, absl::Time now);
 absl::Time WindowEnd(LimitWindow window, absl::Time start);
 
-// One counter of a LimitStore that keeps them in memory. Time that goes back changes nothing: a
-// bucket waits until it is where it was, and a month that has begun stays.
+// One moment, as the two clocks of base/clock.h have it.
+struct LimitTime {
+  absl::Time steady;  // RealClock's: buckets and leases go by it
+  absl::Time date;    // WallClock's: says which day and month it is
+};
+
+// One counter of a LimitStore that keeps them in memory.
+//   life    the count of a day or month that the date has left, for the next or since the clock was
+//           set, is remembered for a week by the steady clock, the last four of them: a date that
+//           comes back finds it, and nobody gets a day's amount twice
 //   units   those of its amount; what is left can be negative, after calls that cost more than they
 //           had reserved
 //   threads one
 class LimitCounter {
  public:
-  LimitCounter(LimitWindow window, int64_t amount, absl::Time now);
+  // When something was taken.
+  struct Taken {
+    absl::Time at;      // by the steady clock
+    absl::Time window;  // the start of the day or month
+  };
 
-  void Advance(absl::Time now);
+  LimitCounter(LimitWindow window, int64_t amount, LimitTime now);
+
+  void Advance(LimitTime now);
   // A smaller bucket keeps what is in it as far as there is room, a larger one lacks what it
   // lacked.
   void Resize(int64_t amount);
   // What it would say to a cost, at the time that it is at.
   LimitState Look(int64_t cost) const;
   void Take(int64_t cost) { used_ += cost; }
-  // What was taken at `since` turns out to have been `more`; negative gives back.
-  void Correct(int64_t more, absl::Time since);
+  // What was taken then turns out to have been `more`; negative gives back.
+  void Correct(int64_t more, const Taken& taken);
 
-  // Whether `then` is in the day or month that it is in.
-  bool InWindow(absl::Time then) const { return WindowStart(window_, then) == start_; }
-  absl::Time now() const { return now_; }
-  // It says what a new one would.
-  bool idle() const { return used_ == 0; }
+  Taken taken_now() const { return {now_.steady, start_}; }
+  // Whether it is still the day or month in which this was taken.
+  bool InWindow(const Taken& taken) const { return taken.window == start_; }
+  // It says what a new one would, whatever becomes of the date.
+  bool idle() const { return used_ == 0 && left_.empty(); }
 
  private:
+  // A day or month that the date has left.
+  struct Left {
+    absl::Time start;
+    int64_t used = 0;
+    absl::Time left_at;  // by the steady clock
+  };
+
+  void Turn(absl::Time start);
+  int64_t* UsedIn(absl::Time start);
   void Refill(absl::Time now);
   absl::Duration TimeToRefill(int64_t units) const;
   int64_t NotRefilled(int64_t units, absl::Duration passed) const;
@@ -44,9 +68,10 @@ class LimitCounter {
   LimitWindow window_;
   int64_t amount_;
   int64_t used_ = 0;  // a bucket: what is missing; can be above amount_
-  absl::Time now_;
+  LimitTime now_;
   absl::Time start_;        // of the day or month
-  absl::Time refilled_at_;  // of a bucket: up to here
+  std::vector<Left> left_;  // in order of left_at; none is start_'s
+  absl::Time refilled_at_;  // of a bucket: up to here, by the steady clock
 };
 
 }  // namespace tandem

@@ -40,8 +40,11 @@ struct LimitVerdict {
 // The counters that limits are about. What a call may cost is reserved before it starts, and
 // replaced by what it did cost when it is over: so calls that run at once never together pass a
 // limit, but by what they cost more than they had reserved.
-//   shape   kMinute a bucket that refills evenly, its amount in a minute; kDay, kMonth a count that
-//           starts anew with the calendar's day or month in UTC; kNone the calls that run now
+//   shape   kMinute a bucket that refills evenly, its amount in a minute; kDay, kMonth a count of
+//           its own for each day or month of the calendar in UTC; kNone the calls that run now
+//   clocks  which day or month it is, says the wall clock; buckets and leases go by one that is
+//           never set. A day or month gives its amount once: when the clock is set back, the count
+//           that it returns to goes on, and one that began too early goes on when it is due
 //   life    of a charge: Reserve, then any Extend and Renew, then Settle. One of which nothing was
 //           heard for `lease` is forgotten: it counts no longer among the calls that run, and its
 //           reservation is what it cost. A bucket gets back what was not used less what it has

@@ -77,9 +77,9 @@ void MemoryLimits::Hold(Held held, const LimitVerdict& verdict) {
   for (size_t i = 0; i < held.items.size(); ++i) {
     Item& item = held.items[i];
     item.taken = verdict.states[i].fits;
-    item.taken_at = At(item.charge).now();
+    item.taken_at = At(item.charge).taken_now();
   }
-  held.heard_of = now_;
+  held.heard_of = now_.steady;
   held_.push_back(std::move(held));
   by_id_.emplace(held_.back().id, std::prev(held_.end()));
 }
@@ -151,8 +151,8 @@ void MemoryLimits::Release(const Held& held, absl::Span<const int64_t> used) {
 }
 
 void MemoryLimits::Begin() {
-  now_ = clock_->Now();
-  while (!held_.empty() && now_ - held_.front().heard_of >= options_.lease) {
+  now_ = {clock_->Now(), options_.wall->Now()};
+  while (!held_.empty() && now_.steady - held_.front().heard_of >= options_.lease) {
     Release(held_.front(), {});
     by_id_.erase(held_.front().id);
     held_.pop_front();
@@ -161,7 +161,7 @@ void MemoryLimits::Begin() {
 }
 
 void MemoryLimits::Hear(std::list<Held>::iterator held) {
-  held->heard_of = now_;
+  held->heard_of = now_.steady;
   held_.splice(held_.end(), held_, held);
 }
 

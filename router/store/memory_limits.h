@@ -20,8 +20,9 @@ class MemoryLimits final : public LimitStore {
  public:
   struct Options {
     absl::Duration lease = absl::Seconds(60);  // > 0
+    const Clock* wall = WallClock();           // for days and months; outlives it
   };
-  // The clock outlives it.
+  // The clock is for buckets and leases, and outlives it.
   MemoryLimits(const Clock* clock, Options options) : clock_(clock), options_(options) {}
 
   void Reserve(const std::string& charge_id, std::vector<LimitCharge> charges,
@@ -41,7 +42,7 @@ class MemoryLimits final : public LimitStore {
     LimitCharge charge;
     int64_t reserved = 0;
     bool taken = false;  // not so a shadow that did not fit
-    absl::Time taken_at;
+    LimitCounter::Taken taken_at;
   };
   struct Ask {
     int64_t cost = 0, least = 0;
@@ -49,10 +50,10 @@ class MemoryLimits final : public LimitStore {
   struct Held {
     std::string id;
     std::vector<Item> items;
-    absl::Time heard_of;
+    absl::Time heard_of;  // by clock_
   };
 
-  // Reads the clock and forgets what is due: what every call begins with.
+  // Reads the clocks and forgets what is due: what every call begins with.
   void Begin() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   LimitCounter& At(const LimitCharge& charge) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   LimitVerdict Take(std::vector<Item>& items, absl::Span<const Ask> asks)
@@ -66,7 +67,7 @@ class MemoryLimits final : public LimitStore {
   const Clock* const clock_;
   const Options options_;
   Mutex mu_;
-  absl::Time now_ ABSL_GUARDED_BY(mu_);
+  LimitTime now_ ABSL_GUARDED_BY(mu_);
   absl::flat_hash_map<std::string, LimitCounter> counters_ ABSL_GUARDED_BY(mu_);
   size_t counters_kept_ ABSL_GUARDED_BY(mu_) = 0;  // by the last ForgetIdle
   std::list<Held> held_ ABSL_GUARDED_BY(mu_);      // in order of heard_of

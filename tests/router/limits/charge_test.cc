@@ -120,7 +120,7 @@ TEST(Charge, WhatRemainsIsTheAmountLessWhatWasUsed) {
   std::mt19937 random(5);
   const auto any = [&random](int64_t below) { return static_cast<int64_t>(random()) % below; };
   FakeClock clock;
-  MemoryLimits store(&clock, {});
+  MemoryLimits store(&clock, {.wall = &clock});
   const LimitRule rule = Rule(LimitMetric::kTotalTokens, LimitWindow::kMonth, 1'000'000);
   int64_t left = rule.amount;
   for (int i = 0; i < 200; ++i) {

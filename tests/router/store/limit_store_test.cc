@@ -59,11 +59,17 @@ class LimitStoreTest : public testing::Test {
     store_.Settle(id, std::move(used), [&](absl::Status status) { got = std::move(status); });
     EXPECT_THAT(got, IsOk());
   }
+  // By the calendar, at once.
   void GoTo(absl::string_view when) {
     absl::Time time;
     std::string error;
     ASSERT_TRUE(absl::ParseTime(absl::RFC3339_full, when, &time, &error)) << error;
-    clock_.Advance(time - clock_.Now());
+    wall_.Advance(time - wall_.Now());
+  }
+  // As time goes by where nobody sets a clock.
+  void Pass(absl::Duration time) {
+    clock_.Advance(time);
+    wall_.Advance(time);
   }
   int64_t Left(const LimitCharge& charge) {
     LimitCharge nothing = charge;
@@ -74,8 +80,8 @@ class LimitStoreTest : public testing::Test {
     return left;
   }
 
-  FakeClock clock_;
-  MemoryLimits store_{&clock_, {.lease = kLease}};
+  FakeClock clock_, wall_;
+  MemoryLimits store_{&clock_, {.lease = kLease, .wall = &wall_}};
   int looks_ = 0;
 };
 
@@ -232,7 +238,7 @@ TEST_F(LimitStoreTest, MonthsAndDaysAreThoseOfTheCalendarInUtc) {
   EXPECT_FALSE(refused.admitted);
   EXPECT_EQ(refused.states[0].retry_after, absl::Milliseconds(1));
   EXPECT_EQ(refused.states[1].reset, absl::Milliseconds(1));
-  clock_.Advance(absl::Milliseconds(1));
+  Pass(absl::Milliseconds(1));
   EXPECT_TRUE(Admitted("b", {day, PerMonth("m", 10, 4)}));
   EXPECT_EQ(Left(PerMonth("m", 10, 0)), 6);
   Settle("a", {1, 1});
@@ -246,13 +252,44 @@ TEST_F(LimitStoreTest, MonthsAndDaysAreThoseOfTheCalendarInUtc) {
   EXPECT_EQ(Reserve("d", {PerMonth("m", 10, 1)}).states[0].reset, absl::Seconds(1));
 }
 
-TEST_F(LimitStoreTest, AClockThatIsSetBackGivesNothingAndTakesNothing) {
-  GoTo("2028-03-01T00:00:30Z");
-  EXPECT_TRUE(Admitted("a", {PerMonth("m", 10, 8), PerMinute("k", 60, 30)}));
-  clock_.Advance(-absl::Minutes(1));
-  EXPECT_EQ(Left(PerMonth("m", 10, 0)), 2) << "March has begun";
-  EXPECT_EQ(Left(PerMinute("k", 60, 0)), 30);
-  clock_.Advance(absl::Minutes(1) + absl::Seconds(10));
+// Time:      Feb ........| Mar ......    the clock is set back, and reaches March again
+// Counts of  Feb 6           Mar 8       Feb 6 + 3     Mar 8
+TEST_F(LimitStoreTest, EachMonthGivesItsAmountOnceHoweverTheClockIsSet) {
+  GoTo("2028-02-29T23:59:50Z");
+  EXPECT_TRUE(Admitted("feb", {PerMonth("m", 10, 6)}));
+  Pass(absl::Seconds(20));
+  EXPECT_TRUE(Admitted("mar", {PerMonth("m", 10, 8)}));
+  wall_.Advance(-absl::Seconds(15));
+  EXPECT_EQ(Left(PerMonth("m", 10, 0)), 4) << "it is February again, and what it had is used";
+  EXPECT_TRUE(Admitted("feb again", {PerMonth("m", 10, 3)}));
+  Pass(absl::Seconds(5));
+  EXPECT_EQ(Left(PerMonth("m", 10, 0)), 2) << "March goes on";
+  Settle("feb", {1});
+  EXPECT_EQ(Left(PerMonth("m", 10, 0)), 2) << "what comes back is February's";
+  GoTo("2028-02-01T00:00:00Z");
+  EXPECT_EQ(Left(PerMonth("m", 10, 0)), 6);
+}
+
+TEST_F(LimitStoreTest, AClockThatWasTooFarAheadStopsNobodyForLong) {
+  const LimitCharge day = {"d", LimitWindow::kDay, 10, 10, 10};
+  GoTo("2028-03-01T12:00:00Z");
+  EXPECT_TRUE(Admitted("a", {day}));
+  GoTo("2038-03-01T12:00:00Z");
+  EXPECT_TRUE(Admitted("b", {day}));
+  GoTo("2028-03-01T13:00:00Z");
+  EXPECT_FALSE(Admitted("c", {day})) << "this day's is used";
+  Pass(absl::Hours(11));
+  EXPECT_TRUE(Admitted("c", {day}));
+}
+
+TEST_F(LimitStoreTest, AClockThatIsSetMovesNoBucketAndNoLease) {
+  EXPECT_TRUE(Admitted("a", {PerMinute("k", 60, 30), AtOnce("calls", 1)}));
+  for (const absl::Duration step : {-absl::Hours(100), absl::Hours(1000)}) {
+    wall_.Advance(step);
+    EXPECT_EQ(Left(PerMinute("k", 60, 0)), 30);
+    EXPECT_EQ(Left(AtOnce("calls", 1)), 0);
+  }
+  clock_.Advance(absl::Seconds(10));
   EXPECT_EQ(Left(PerMinute("k", 60, 0)), 40);
 }
 
@@ -363,8 +400,8 @@ TEST_F(LimitStoreTest, CallsAtOnceNeverPassALimitTogether) {
 }
 
 TEST(MemoryLimits, RemembersOnlyWhatIsInUse) {
-  FakeClock clock;
-  MemoryLimits store(&clock, {.lease = kLease});
+  FakeClock clock, wall;
+  MemoryLimits store(&clock, {.lease = kLease, .wall = &wall});
   for (int i = 0; i < 20'000; ++i) {
     const std::string id = absl::StrCat(i);
     store.Reserve(id, {PerMinute(id, 60, 1), AtOnce("calls" + id, 4)}, [](auto) {});
@@ -374,6 +411,19 @@ TEST(MemoryLimits, RemembersOnlyWhatIsInUse) {
   EXPECT_EQ(store.counters(), 30'000u);
   clock.Advance(kLease);
   EXPECT_EQ(store.charges(), 0u);
+  EXPECT_EQ(store.counters(), 0u);
+}
+
+TEST(MemoryLimits, RemembersADayThatIsOverForAWeek) {
+  FakeClock clock, wall;
+  MemoryLimits store(&clock, {.lease = kLease, .wall = &wall});
+  store.Reserve("a", {{"d", LimitWindow::kDay, 10, 10, 10}}, [](auto) {});
+  wall.Advance(absl::Hours(24));
+  EXPECT_EQ(store.counters(), 1u) << "the clock may be set back";
+  for (int day = 0; day < 7; ++day) {
+    EXPECT_EQ(store.counters(), 1u);
+    clock.Advance(absl::Hours(24));
+  }
   EXPECT_EQ(store.counters(), 0u);
 }
 
