@@ -10,6 +10,7 @@ find_package(spdlog 1.10 REQUIRED)
 find_package(prometheus-cpp REQUIRED) # its package states no version
 find_package(Boost 1.74 REQUIRED) # headers only: Beast and Asio
 find_package(SQLite3 3.40 REQUIRED)
+find_package(CURL 7.88 REQUIRED)
 find_package(PkgConfig REQUIRED)
 pkg_check_modules(xxhash REQUIRED IMPORTED_TARGET libxxhash)
 pkg_check_modules(pqxx REQUIRED IMPORTED_TARGET libpqxx>=6.4 libpq>=12)

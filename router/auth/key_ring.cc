@@ -86,15 +86,14 @@ absl::StatusOr<Principal> KeyRing::Authenticate(absl::string_view text, absl::Ti
   }
   if (matched == nullptr) return NotValid();
   RETURN_IF_ERROR(CheckTimes(entry->key, *matched, now));
-  return PrincipalOf(*entry);
+  return Complete({entry->key.kind, entry->key.organisation_id, entry->key.product_id,
+                   entry->key.id, entry->models});
 }
 
-absl::StatusOr<Principal> KeyRing::PrincipalOf(const Entry& entry) const {
-  Principal principal{entry.key.kind, entry.key.organisation_id, entry.key.product_id, entry.key.id,
-                      entry.models};
+absl::StatusOr<Principal> KeyRing::Complete(Principal principal) const {
   MutexLock lock(&mu_);
-  if (entry.key.kind == KeyKind::kUser) {
-    const auto product = products_.find(entry.key.product_id);
+  if (principal.kind == KeyKind::kUser) {
+    const auto product = products_.find(principal.product_id);
     if (product == products_.end()) return NotValid();
     if (product->second.disabled) return Disabled("product", product->first);
     principal.organisation_id = product->second.organisation_id;

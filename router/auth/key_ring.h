@@ -30,6 +30,10 @@ class KeyRing {
   absl::StatusOr<Principal> Authenticate(absl::string_view text, absl::Time now) const
       ABSL_LOCKS_EXCLUDED(mu_);
 
+  // The same for who proved to be someone in another way: of a user the product is given, of a
+  // manager the organisation, or none for the whole cluster.
+  absl::StatusOr<Principal> Complete(Principal principal) const ABSL_LOCKS_EXCLUDED(mu_);
+
   size_t keys() const ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
@@ -39,9 +43,6 @@ class KeyRing {
     const std::shared_ptr<const std::vector<std::string>> models;
   };
   std::shared_ptr<const Entry> Find(absl::string_view id) const ABSL_LOCKS_EXCLUDED(mu_);
-  // The principal, if those above the key are there and enabled.
-  absl::StatusOr<Principal> PrincipalOf(const Entry& entry) const ABSL_LOCKS_EXCLUDED(mu_);
-
   mutable Mutex mu_;
   int64_t revision_ ABSL_GUARDED_BY(mu_) = 0;
   absl::flat_hash_map<std::string, Organisation> organisations_ ABSL_GUARDED_BY(mu_);
