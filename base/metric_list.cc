@@ -120,6 +120,24 @@ RouterMetrics::RouterMetrics(MetricRegistry* registry)
                                  "engine does not move) or unreachable.",
                                  {"role", "state"})) {}
 
+GatewayMetrics::GatewayMetrics(MetricRegistry* registry)
+    : ledger_events(registry->NewCounter(
+          "tandem_ledger_events_total",
+          "Events that were written to the usage ledger. `kind` is admission, row, abandoned (a "
+          "row for a request whose router died), or repeated (it was there already: sent again, "
+          "or a row that came after its request was taken for abandoned).",
+          {"kind"})),
+      ledger_waiting(registry
+                         ->NewGauge("tandem_ledger_waiting",
+                                    "Events of the usage ledger that wait to be written.", {})
+                         .With({})),
+      ledger_duration(registry
+                          ->NewHistogram("tandem_ledger_seconds",
+                                         "How long one write to the usage ledger took, of all "
+                                         "events that waited for it, in seconds.",
+                                         {}, StepBuckets())
+                          .With({})) {}
+
 WorkerMetrics::WorkerMetrics(MetricRegistry* registry)
     : requests_waiting(registry->NewGauge("tandem_worker_requests_waiting",
                                           "Requests that wait to be scheduled.", {"model"})),

@@ -26,6 +26,15 @@ struct RouterMetrics {
   MetricFamily<Gauge> workers;  // role, state
 };
 
+// Of the router's keys, limits and usage ledger.
+struct GatewayMetrics {
+  explicit GatewayMetrics(MetricRegistry* registry);
+
+  MetricFamily<Counter> ledger_events;  // kind
+  Gauge ledger_waiting;
+  Histogram ledger_duration;
+};
+
 struct WorkerMetrics {
   explicit WorkerMetrics(MetricRegistry* registry);
 

@@ -21,6 +21,7 @@
 #include "router/api/error_map.h"
 #include "router/api/inference_service.h"
 #include "router/api/model_catalog.h"
+#include "router/gateway.h"
 #include "router/placement/pair_breaker.h"
 #include "router/placement/worker_table.h"
 #include "router/prompt/prompt_pool.h"
@@ -76,6 +77,7 @@ struct Router::Parts {
       : config(given),
         clock(injected),
         metrics(&registry),
+        gateway_metrics(&registry),
         calls({.max_inflight = given.limits().max_inflight(),
                .max_inflight_bytes = given.limits().max_inflight_bytes()}),
         pairs({.clock = injected}),
@@ -95,8 +97,11 @@ struct Router::Parts {
   const Clock* const clock;
   MetricRegistry registry;
   RouterMetrics metrics;
+  GatewayMetrics gateway_metrics;
+  const Incarnation incarnation = NewIncarnation();
   std::unique_ptr<CertificateExpiry> certificate_expiry;
   Readiness readiness;
+  std::unique_ptr<Gateway> gateway;
   CallRegistry calls;
   PairBreaker pairs;
   WorkerTable workers;
@@ -118,7 +123,7 @@ WorkerTable::Options Router::Parts::WorkersOptions(
   options.targets.assign(config.workers().begin(), config.workers().end());
   options.resolve_interval = ToAbsl(config.resolve_interval());
   options.channel = {std::move(to_workers), kMaxWorkerMessage};
-  options.session.incarnation = NewIncarnation();
+  options.session.incarnation = incarnation;
   options.session.silence = {ToAbsl(config.heartbeat().interval()), config.heartbeat().missed()};
   options.session.stuck_after = ToAbsl(config.heartbeat().stuck_after());
   options.session.clock = clock;
@@ -166,6 +171,7 @@ absl::Status Router::Parts::WatchCertificates() {
 absl::Status Router::Parts::Start() {
   DeclareBuildInfo(&registry, "router");
   RETURN_IF_ERROR(WatchCertificates());
+  ASSIGN_OR_RETURN(gateway, Gateway::Open(config, incarnation, &gateway_metrics));
   readiness.Block("models", "no worker has connected yet");
   PromptPool::Options pool;
   pool.threads = static_cast<int>(std::clamp(std::thread::hardware_concurrency() / 2, 1u, 16u));
@@ -200,6 +206,7 @@ void Router::Parts::Tick() {
   for (;;) {
     calls.Tick();
     metrics.requests_inflight.Set(static_cast<double>(calls.size()));
+    gateway->Tick();
     for (auto& [labels, count] : worker_counts) count = 0;
     for (const WorkerView& view : workers.Snapshot().views) {
       ++worker_counts[{RoleLabel(*view.facts), StateLabel(view.facts->state)}];
@@ -225,6 +232,7 @@ void Router::Parts::Stop() {
   if (server != nullptr) server->Shutdown(kCutOff);
   prompts.reset();  // what still waits there belongs to calls that have ended
   workers.Stop();
+  if (gateway != nullptr) gateway->Stop(RealClock()->Now() + kCutOff);
 }
 
 absl::StatusOr<std::unique_ptr<Router>> Router::Start(const config::v1::RouterConfig& config,

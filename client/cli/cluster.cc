@@ -150,6 +150,7 @@ absl::Status Cluster::Start() {
   for (const Process& process : processes_) workers.push_back(process.addresses.at("grpc"));
   RETURN_IF_ERROR(Launch("router", {absl::StrCat("server.listen=", options_.listen),
                                     absl::StrCat("observability.listen=", options_.metrics),
+                                    absl::StrCat("store.sqlite_file=", folder_, "/tandem.db"),
                                     absl::StrCat("workers=[", absl::StrJoin(workers, ", "), "]")}));
   std::rotate(processes_.begin(), processes_.end() - 1, processes_.end());
   RETURN_IF_ERROR(AwaitReadyFiles());

@@ -63,7 +63,7 @@ class Cluster {
   void Terminate(Process* process, absl::Time deadline);
 
   const Options options_;
-  const std::string folder_;  // of the ready files
+  const std::string folder_;  // of the ready files and the router's store
   std::vector<Process> processes_;
 };
 

@@ -58,6 +58,7 @@ TEST(Docs, ConfigurationPageIsFresh) {
 TEST(Docs, MetricsPageIsFresh) {
   MetricRegistry router, worker;
   const RouterMetrics router_metrics(&router);
+  const GatewayMetrics gateway_metrics(&router);
   DeclareCertificateExpiry(&router);
   DeclareBuildInfo(&router, "tandem-router");
   const WorkerMetrics worker_metrics(&worker);

@@ -42,11 +42,14 @@ class Process:
         self.settings = settings
         self.ready_file = os.path.join(folder, name + ".json")
         self.log = os.path.join(folder, name + ".log")
+        self.store = os.path.join(folder, name + ".db")  # a router's
         self.addresses = {}
         self.begin(settings)
 
     def begin(self, settings):
         command = [os.path.join(BIN, self.program), "--ready-file", self.ready_file]
+        if self.program == "tandem-router":
+            command += ["--set", f"store.sqlite_file={self.store}"]
         for setting in settings:
             command += ["--set", setting]
         with open(self.log, "a", encoding="utf-8") as log:

@@ -235,7 +235,7 @@ class StartTest(unittest.TestCase):
     def ends(self, program, *arguments):
         result = subprocess.run([os.path.join(BIN, program), *arguments], capture_output=True,
                                 text=True, stdin=subprocess.DEVNULL, timeout=30 * PATIENCE,
-                                check=False)
+                                check=False, cwd=self.folder.name)
         self.assertGreater(result.returncode, 0, result.stderr)  # and by no signal
         return result.stderr + result.stdout
 

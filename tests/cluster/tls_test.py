@@ -146,7 +146,7 @@ class StartTest(unittest.TestCase):
                 [os.path.join(BIN, "tandem-router"), "--set", "workers=[127.0.0.1:1]", "--set",
                  "server.listen=127.0.0.1:0", "--set", "observability.listen=127.0.0.1:0", "--set",
                  f"server.tls.cert_file={cert}", "--set", f"server.tls.key_file={key}"],
-                capture_output=True, text=True, timeout=60 * PATIENCE, check=False)
+                capture_output=True, text=True, timeout=60 * PATIENCE, check=False, cwd=folder)
             self.assertEqual(said.returncode, 1)
             self.assertIn(f"server.tls.key_file: {key} is not the key of the certificate in {cert}",
                           said.stderr)

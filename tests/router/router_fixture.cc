@@ -62,6 +62,7 @@ Answer Call::Rest() {
 RouterFixture::RouterFixture(const Options& options) {
   std::vector<std::string> sets = {
       "server.listen=127.0.0.1:0", "observability.listen=127.0.0.1:0", "drain_timeout=10s",
+      absl::StrCat("store.sqlite_file=", folder_.path(), "/tandem.db"),
       absl::StrCat("workers=[", absl::StrJoin(options.workers, ", "), "]")};
   sets.insert(sets.end(), options.sets.begin(), options.sets.end());
   absl::StatusOr<config::v1::RouterConfig> config = LoadConfig<config::v1::RouterConfig>("", sets);

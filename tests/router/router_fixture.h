@@ -9,6 +9,7 @@
 #include "router/router.h"
 #include "tandem/inference/v1/inference.grpc.pb.h"
 #include "tests/support/fake_worker.h"
+#include "tests/support/scratch_folder.h"
 
 namespace tandem {
 
@@ -61,6 +62,7 @@ class RouterFixture {
   std::shared_ptr<grpc::Channel> channel() { return channel_; }
 
  private:
+  const ScratchFolder folder_;
   std::unique_ptr<Router> router_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<inference::v1::InferenceService::Stub> stub_;
