@@ -2,10 +2,11 @@
 
 #include <chrono>
 
-#include "absl/time/clock.h"
-
 namespace tandem {
 namespace {
+
+// absl::Now() may be behind by seconds when the system's time was set.
+absl::Time SystemNow() { return absl::FromChrono(std::chrono::system_clock::now()); }
 
 class AnchoredClock final : public Clock {
  public:
@@ -14,13 +15,13 @@ class AnchoredClock final : public Clock {
   }
 
  private:
-  const absl::Time wall_ = absl::Now();
+  const absl::Time wall_ = SystemNow();
   const std::chrono::steady_clock::time_point steady_ = std::chrono::steady_clock::now();
 };
 
 class SystemClock final : public Clock {
  public:
-  absl::Time Now() const override { return absl::Now(); }
+  absl::Time Now() const override { return SystemNow(); }
 };
 
 }  // namespace

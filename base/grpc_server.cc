@@ -8,9 +8,10 @@
 #include <atomic>
 
 #include "absl/strings/str_cat.h"
-#include "absl/time/clock.h"
 #include "base/certificates.h"
+#include "base/clock.h"
 #include "base/grpc_channel.h"
+#include "base/grpc_deadline.h"
 #include "base/grpc_tls.h"
 #include "base/status.h"
 #include "base/tls_config.h"
@@ -110,7 +111,7 @@ void GrpcServer::SetServing(bool serving) {
 void GrpcServer::Shutdown(absl::Duration grace) {
   if (impl_->stopped.exchange(true)) return;
   SetServing(false);
-  impl_->server->Shutdown(absl::ToChronoTime(absl::Now() + grace));
+  impl_->server->Shutdown(ToGrpcDeadline(RealClock()->Now() + grace));
 }
 
 }  // namespace tandem

@@ -2,10 +2,11 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include <chrono>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/grpc_channel.h"
+#include "base/grpc_deadline.h"
 #include "base/grpc_status.h"
 #include "base/status.h"
 #include "client/tls_probe.h"
@@ -19,8 +20,8 @@ constexpr size_t kMessageBytesMax = 128 << 20;  // prompt log-probabilities of a
 
 constexpr absl::Duration kProbeTimeout = absl::Seconds(2);
 
-std::chrono::system_clock::time_point Deadline(absl::Duration from_now) {
-  return absl::ToChronoTime(absl::Now() + from_now);
+gpr_timespec Deadline(absl::Duration from_now) {
+  return ToGrpcDeadline(RealClock()->Now() + from_now);
 }
 
 // Owns itself from Start() to the end of the call.

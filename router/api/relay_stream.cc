@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/clock.h"
+#include "base/grpc_deadline.h"
 #include "base/mutex.h"
 #include "router/api/error_map.h"
 
@@ -13,19 +14,15 @@ namespace {
 
 namespace iv1 = inference::v1;
 
-// In RealClock's time, which the system's may leave later on.
-absl::Time DeadlineOf(const grpc::CallbackServerContext& context) {
-  const auto deadline = context.deadline();
-  if (deadline == std::chrono::system_clock::time_point::max()) return absl::InfiniteFuture();
-  return RealClock()->Now() + (absl::FromChrono(deadline) - absl::Now());
-}
-
 // What the two kinds of answer share: the client's side of one relay.
 //   life    shared: gRPC's share is self_, dropped in OnDone; the relay has one until then
 class Client : public RelayReader, public std::enable_shared_from_this<Client> {
  public:
   Client(const ApiContext& api, grpc::CallbackServerContext* context, AnswerMode mode)
-      : api_(api), mode_(mode), context_(context), deadline_(DeadlineOf(*context)) {}
+      : api_(api),
+        mode_(mode),
+        context_(context),
+        deadline_(FromGrpcDeadline(context->raw_deadline())) {}
 
   void Start(const iv1::GenerateRequest& request) {
     self_ = shared_from_this();

@@ -7,6 +7,8 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/block_hash.h"
+#include "base/clock.h"
+#include "base/grpc_deadline.h"
 #include "base/status.h"
 #include "tandem/worker/v1/worker.grpc.pb.h"
 
@@ -47,7 +49,7 @@ absl::Status ReadAll(wv1::WorkerService::Stub* stub, grpc::ClientContext* contex
 class AssetClient::Running {
  public:
   Running(AssetClient* client, absl::Duration timeout) : client_(client) {
-    context_.set_deadline(absl::ToChronoTime(absl::Now() + timeout));
+    context_.set_deadline(ToGrpcDeadline(RealClock()->Now() + timeout));
     MutexLock lock(&client_->mu_);
     client_->running_.insert(&context_);
     if (client_->cancelled_) context_.TryCancel();

@@ -6,7 +6,9 @@
 #include <gtest/gtest.h>
 
 #include "absl/time/clock.h"
+#include "base/clock.h"
 #include "base/grpc_channel.h"
+#include "base/grpc_deadline.h"
 #include "base/grpc_status.h"
 #include "base/mutex.h"
 #include "tandem/inference/v1/inference.grpc.pb.h"
@@ -34,6 +36,10 @@ class Service final : public InferenceService::CallbackService {
   grpc::ServerUnaryReactor* GetModel(grpc::CallbackServerContext* context,
                                      const inference::v1::GetModelRequest* request,
                                      inference::v1::GetModelResponse*) override {
+    {
+      MutexLock lock(&mu_);
+      deadline_ = context->raw_deadline();
+    }
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     reactor->Finish(ToGrpcStatus(
         WithReason(absl::NotFoundError("no model " + request->model()), "MODEL_NOT_FOUND")));
@@ -49,6 +55,15 @@ class Service final : public InferenceService::CallbackService {
     };
     return new Endless;
   }
+
+  gpr_timespec deadline() const {
+    MutexLock lock(&mu_);
+    return deadline_;
+  }
+
+ private:
+  mutable Mutex mu_;
+  gpr_timespec deadline_ ABSL_GUARDED_BY(mu_);  // of the last GetModel
 };
 
 // One call with raw bytes, of a service that has no stub here. Returns the answer's bytes.
@@ -113,6 +128,27 @@ class GrpcServerTest : public ::testing::Test {
   Service service_;
   ServerConfig config_;
 };
+
+TEST_F(GrpcServerTest, ACallsDeadlineIsKnownWithoutTheSystemsTime) {
+  ASSERT_OK_AND_ASSIGN(const auto server, Start());
+  for (const absl::Duration budget : {absl::Seconds(1000), absl::InfiniteDuration()}) {
+    const absl::Time deadline = RealClock()->Now() + budget;
+    grpc::ClientContext context;
+    context.set_deadline(ToGrpcDeadline(deadline));
+    inference::v1::GetModelResponse response;
+    const grpc::Status status =
+        InferenceService::NewStub(Channel(*server))->GetModel(&context, {}, &response);
+    EXPECT_EQ(status.error_code(), grpc::StatusCode::NOT_FOUND) << status.error_message();
+    const gpr_timespec received = service_.deadline();
+    EXPECT_EQ(received.clock_type, GPR_CLOCK_MONOTONIC);
+    const absl::Time seen = FromGrpcDeadline(received);
+    if (budget == absl::InfiniteDuration()) {
+      EXPECT_EQ(seen, absl::InfiniteFuture());
+    } else {  // it travels as what is left, in at most eight digits
+      EXPECT_LT(absl::AbsDuration(seen - deadline), absl::Seconds(100));
+    }
+  }
+}
 
 TEST_F(GrpcServerTest, ServesOnThePortTheSystemChoseWithErrorDetails) {
   ASSERT_OK_AND_ASSIGN(const auto server, Start());

@@ -196,8 +196,14 @@ class FailoverTest(unittest.TestCase):
                 answer = self.read(cluster, request, 20, lambda to=step: step_to(offset, to))
                 self.assertEqual(answer.said(), expected.said())
                 self.assertEqual(answer.end.serving.attempts, 1)
+                # A call that begins right after a step has its deadline, too.
+                self.assertEqual(self.undisturbed(cluster, request).said(), expected.said())
                 time.sleep(1.5)  # heartbeats of the new time
                 self.assertEqual(cluster.linked(), 2)
+                # And so has a link that is made after it: its receiver has the true time.
+                cluster.workers[1].kill()
+                self.bring_back(cluster)
+                self.assertEqual(self.undisturbed(cluster, request).said(), expected.said())
         finally:
             cluster.__exit__(None, None, None)
 

@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "base/address.h"
 #include "base/clock.h"
+#include "base/grpc_deadline.h"
 #include "base/grpc_status.h"
 #include "base/status.h"
 #include "tandem/kv/v1/kv.grpc.pb.h"
@@ -159,7 +160,7 @@ absl::StatusOr<LinkGrant> GrpcControlDoor::Link(const std::string& peer, const L
   ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel, ChannelTo(peer));
   const auto stub = pb::HandoffService::NewStub(channel);
   grpc::ClientContext context;
-  context.set_deadline(absl::ToChronoTime(deadline));
+  context.set_deadline(ToGrpcDeadline(deadline));
   pb::LinkResponse response;
   const grpc::Status status = stub->Link(&context, ToProto(offer), &response);
   if (!status.ok()) return Annotate(FromGrpcStatus(status), absl::StrCat("link to ", peer));

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "base/clock.h"
+#include "base/grpc_deadline.h"
 #include "base/grpc_status.h"
 #include "base/status.h"
 #include "worker/service/handoff_messages.h"
@@ -27,7 +28,7 @@ HandoffStream* HandoffStream::Start(Receiver* receiver, UnlinkedStreams* unlinke
   }
   stream->unlinked_ = unlinked;
   const absl::Duration timeout = unlinked->timeout();
-  stream->late_.Set(absl::ToChronoTime(RealClock()->Now() + timeout),
+  stream->late_.Set(ToGrpcDeadline(RealClock()->Now() + timeout),
                     [weak = std::weak_ptr<HandoffStream>(stream), timeout](bool late) {
                       const std::shared_ptr<HandoffStream> kept = late ? weak.lock() : nullptr;
                       if (kept == nullptr) return;
