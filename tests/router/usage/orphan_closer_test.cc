@@ -34,6 +34,11 @@ class OrphanCloserTest : public testing::Test {
     return OrphanCloser::Start([this](const OrphanQuery& query, int) { return Close(query); },
                                options);
   }
+  void Leave(int64_t orphans, absl::Status answer = absl::OkStatus()) {
+    MutexLock lock(&mu_);
+    orphans_ = orphans;
+    answer_ = std::move(answer);
+  }
   void AwaitAsked(size_t times) {
     MutexLock lock(&mu_);
     while (asked_.size() < times) changed_.Wait(&mu_);
@@ -49,7 +54,7 @@ class OrphanCloserTest : public testing::Test {
 };
 
 TEST_F(OrphanCloserTest, AllOfAnEarlierLifeIsClosedBeforeItHasStarted) {
-  orphans_ = 5;
+  Leave(5);
   ASSERT_OK_AND_ASSIGN(const auto closer, Start());
   EXPECT_THAT(told_, testing::ElementsAre(2, 2, 1));
   MutexLock lock(&mu_);
@@ -61,7 +66,7 @@ TEST_F(OrphanCloserTest, AllOfAnEarlierLifeIsClosedBeforeItHasStarted) {
 }
 
 TEST_F(OrphanCloserTest, AStoreThatDoesNotAnswerAtTheStartIsAnError) {
-  answer_ = absl::UnavailableError("gone");
+  Leave(0, absl::UnavailableError("gone"));
   EXPECT_THAT(Start(), StatusIs(absl::StatusCode::kUnavailable, "gone"));
 }
 
