@@ -19,13 +19,12 @@ struct FreeCurl {
   void operator()(char* text) const { curl_free(text); }
 };
 
-absl::StatusOr<std::string> PartOf(CURLU* url, CURLUPart part) {
+// Empty where there is none.
+std::string PartOf(CURLU* url, CURLUPart part) {
   char* text = nullptr;
-  if (curl_url_get(url, part, &text, 0) != CURLUE_OK) {
-    return absl::InvalidArgumentError("no URL: want https://host/path");
-  }
+  if (curl_url_get(url, part, &text, 0) != CURLUE_OK) return "";
   const std::unique_ptr<char, FreeCurl> owned(text);
-  return std::string(text);
+  return text;
 }
 
 struct Body {
@@ -47,8 +46,8 @@ absl::Status CheckFetchUrl(const std::string& url) {
   if (curl_url_set(parsed.get(), CURLUPART_URL, url.c_str(), 0) != CURLUE_OK) {
     return absl::InvalidArgumentError("no URL: want https://host/path");
   }
-  ASSIGN_OR_RETURN(const std::string scheme, PartOf(parsed.get(), CURLUPART_SCHEME));
-  ASSIGN_OR_RETURN(const std::string host, PartOf(parsed.get(), CURLUPART_HOST));
+  const std::string scheme = PartOf(parsed.get(), CURLUPART_SCHEME);
+  const std::string host = PartOf(parsed.get(), CURLUPART_HOST);
   const absl::string_view bare = absl::StripSuffix(absl::StripPrefix(host, "["), "]");
   if (scheme == "https" || (scheme == "http" && IsLoopback(bare))) return absl::OkStatus();
   return absl::InvalidArgumentError(
